@@ -1,0 +1,1 @@
+//! Builds the components, joins them, and defines the order in which they start and stop.

@@ -1,0 +1,1 @@
+//! Command line, subcommands, and how errors look on a terminal.

@@ -1,0 +1,1 @@
+//! Flags, environment, file and defaults become the `Settings` of each component.

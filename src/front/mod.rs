@@ -1,0 +1,97 @@
+//! From the client's socket to the decision who answers.
+
+pub mod body;
+pub mod connection;
+pub mod files;
+pub mod gate;
+pub mod limits;
+pub mod listener;
+pub mod pipeline;
+pub mod redirect;
+pub mod rescue;
+pub mod tls;
+pub mod websocket;
+
+use body::Body;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Settings of everything that faces clients.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where to listen, in the order given.
+    pub binds: Vec<Bind>,
+    /// Front threads, one single-threaded runtime each (nginx: `worker_processes`).
+    pub threads: usize,
+    /// Pending connections the kernel keeps per listener (gunicorn: `backlog`).
+    pub backlog: u32,
+    /// Certificates; needed when a bind speaks TLS.
+    pub tls: Option<tls::Settings>,
+    pub limits: limits::Settings,
+    pub files: files::Settings,
+}
+
+/// One address to listen on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bind {
+    pub address: BindAddress,
+    pub purpose: Purpose,
+}
+
+/// What is listened on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BindAddress {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+    /// A listening socket inherited from the parent process, by number.
+    Descriptor(i32),
+}
+
+/// What is spoken on a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    Http,
+    Https,
+    /// Answers every request with a redirect to the HTTPS listener on this port (`--redirect-http`).
+    RedirectToHttps { port: u16 },
+}
+
+/// What is known about a client's connection as a whole.
+#[derive(Debug)]
+pub struct ConnectionInfo {
+    pub peer: Address,
+    /// The address the client connected to.
+    pub local: Address,
+    pub tls: Option<TlsInfo>,
+}
+
+/// One end of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    Tcp(SocketAddr),
+    /// The listener's path; `None` for an unnamed client.
+    Unix(Option<PathBuf>),
+}
+
+/// What the TLS handshake agreed on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsInfo {
+    /// `0x0303` or `0x0304`.
+    pub version: u16,
+    pub cipher_suite: u16,
+    /// The name the client asked for.
+    pub server_name: Option<String>,
+}
+
+/// Answers requests. The connection code is generic over it, so that it is tested without an application behind it.
+pub trait Answer: Send + Sync + 'static {
+    /// Answers one request. Always answers: a failure becomes a response in [`rescue`].
+    fn answer(
+        self: Arc<Self>,
+        connection: Arc<ConnectionInfo>,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<Body>> + Send;
+}

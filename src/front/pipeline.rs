@@ -1,0 +1,1 @@
+//! The request path, read from top to bottom.

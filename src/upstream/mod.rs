@@ -1,0 +1,41 @@
+//! From the decision "the application answers" to a worker's answer.
+
+pub mod error;
+
+use std::time::Duration;
+
+/// Settings of the way to the workers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Requests that may wait for a worker; one more is answered 503.
+    pub queue_size: usize,
+    /// Longest wait in the queue → 503.
+    pub queue_timeout: Duration,
+    /// Longest time the application may take until its answer starts → 504 (gunicorn: `timeout`). Zero is no limit.
+    pub request_timeout: Duration,
+    /// Attempts on another worker when that is provably safe.
+    pub retries: u32,
+    /// Response bytes kept in memory for a slow client before a temporary file takes over.
+    pub response_memory: usize,
+    /// Longest response that is taken off a WSGI worker for a slow client (nginx: `proxy_max_temp_file_size`).
+    pub response_file_max: u64,
+    /// Request bodies above this many bytes wait in a temporary file (nginx: `client_body_buffer_size`).
+    pub body_memory: usize,
+    /// Path prefixes whose request bodies are streamed to an ASGI application instead of being read first.
+    pub stream_request: Vec<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            queue_size: 1024,
+            queue_timeout: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(60),
+            retries: 1,
+            response_memory: 1 << 20,
+            response_file_max: 1 << 30,
+            body_memory: 64 << 10,
+            stream_request: Vec::new(),
+        }
+    }
+}
