@@ -489,6 +489,13 @@ impl Sender {
             }
         }
     }
+
+    /// Sends one short frame as soon as the request is with a worker, outside the flow control.
+    pub async fn send_now(&self, kind: Kind, payload: Vec<u8>) -> Result<(), UpstreamError> {
+        let (binding, _) = poll_fn(|context| self.exchange.poll_credit(context, 0)).await?;
+        binding.link.send(binding.stream, kind, 0, &payload);
+        Ok(())
+    }
 }
 
 /// The two tasks of a pool, for the runtime that hosts them.
