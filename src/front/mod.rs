@@ -3,13 +3,17 @@
 pub mod body;
 pub mod connection;
 pub mod files;
+pub mod forward;
 pub mod gate;
+pub mod intake;
 pub mod limits;
 pub mod listener;
 pub mod pipeline;
 pub mod redirect;
+pub mod reply;
 pub mod rescue;
 pub mod tls;
+pub mod tunnel;
 pub mod websocket;
 
 use body::Body;

@@ -1,5 +1,6 @@
 //! System calls that need `unsafe` or have no safe wrapper.
 
+pub mod readiness;
 pub mod spawn;
 
 use rustix::fs::{Mode, OFlags};
