@@ -63,17 +63,17 @@ impl Site {
         Self { place, files }
     }
 
-    fn answer(&self, method: Method, target: &str, fields: &[(&str, &str)]) -> Outcome {
+    fn answer(&self, method: &Method, target: &str, fields: &[(&str, &str)]) -> Outcome {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
             headers.append(name, HeaderValue::from_str(value).unwrap());
         }
-        self.files.answer(&method, target, &headers)
+        self.files.answer(method, target, &headers)
     }
 
     fn get(&self, target: &str, fields: &[(&str, &str)]) -> Response<Body> {
-        match self.answer(Method::GET, target, fields) {
+        match self.answer(&Method::GET, target, fields) {
             Outcome::Response(response) => response,
             other => panic!("{target}: {other:?}"),
         }
@@ -173,13 +173,13 @@ fn paths_and_their_outcome() {
     ];
     for (path, in_static, in_root) in cases {
         let target = format!("/static{path}");
-        assert_eq!(word(&site.answer(Method::GET, &target, &[])), in_static, "{target}");
-        assert_eq!(word(&below_root.answer(Method::GET, path, &[])), in_root, "{path}");
+        assert_eq!(word(&site.answer(&Method::GET, &target, &[])), in_static, "{target}");
+        assert_eq!(word(&below_root.answer(&Method::GET, path, &[])), in_root, "{path}");
     }
     let long = format!("/static/{}", "x".repeat(5000));
-    assert_eq!(word(&site.answer(Method::GET, &long, &[])), "not found");
+    assert_eq!(word(&site.answer(&Method::GET, &long, &[])), "not found");
     for other in ["/", "/statics/style.css", "/Static/style.css", "/app", "*"] {
-        assert_eq!(word(&site.answer(Method::GET, other, &[])), "not mine", "{other}");
+        assert_eq!(word(&site.answer(&Method::GET, other, &[])), "not mine", "{other}");
     }
 }
 
@@ -210,9 +210,9 @@ async fn directories_lead_to_their_index() {
 fn only_get_and_head() {
     let site = Site::with(&["/static", "/"]);
     for method in [Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS, Method::PATCH, Method::TRACE] {
-        let outcome = site.answer(method.clone(), "/static/style.css", &[]);
+        let outcome = site.answer(&method, "/static/style.css", &[]);
         assert_eq!(word(&outcome), "not allowed", "{method}");
-        assert_eq!(word(&site.answer(method.clone(), "/style.css", &[])), "not mine", "{method}");
+        assert_eq!(word(&site.answer(&method, "/style.css", &[])), "not mine", "{method}");
     }
 }
 
@@ -220,12 +220,12 @@ fn only_get_and_head() {
 async fn head_says_what_get_says() {
     let site = Site::new();
     for target in ["/static/style.css", "/static/large.bin", "/static/empty.txt", "/static/sub"] {
-        let Outcome::Response(head) = site.answer(Method::HEAD, target, &[]) else { panic!("{target}") };
+        let Outcome::Response(head) = site.answer(&Method::HEAD, target, &[]) else { panic!("{target}") };
         let get = site.get(target, &[]);
         assert_eq!((head.status(), head.headers()), (get.status(), get.headers()), "{target}");
         assert_eq!(content(head).await, b"", "{target}");
     }
-    let Outcome::Response(head) = site.answer(Method::HEAD, "/static/digits.txt", &[("range", "bytes=0-1")]) else {
+    let Outcome::Response(head) = site.answer(&Method::HEAD, "/static/digits.txt", &[("range", "bytes=0-1")]) else {
         panic!("no answer")
     };
     assert_eq!((head.status().as_u16(), field(&head, "content-length")), (200, Some("10")));
@@ -280,7 +280,7 @@ async fn several_parts_of_a_file() {
 async fn preconditions_of_a_real_file() {
     let site = Site::new();
     let file = site.place.path().join("root/digits.txt");
-    let modified = SystemTime::now() - Duration::from_secs(3600);
+    let modified = SystemTime::now() - Duration::from_hours(1);
     fs::File::options().write(true).open(&file).unwrap().set_modified(modified).unwrap();
     let first = site.get("/static/digits.txt", &[]);
     let etag = field(&first, "etag").unwrap();
@@ -343,8 +343,8 @@ async fn the_longest_url_wins() {
     for (target, url) in [("/f", "/"), ("/a/f", "/a"), ("/a/b/f", "/a/b")] {
         assert_eq!(content(site.get(target, &[])).await, url.as_bytes(), "{target}");
     }
-    assert_eq!(word(&site.answer(Method::GET, "/a/b/missing", &[])), "not found", "no fall-back to a shorter one");
-    assert_eq!(word(&site.answer(Method::GET, "/ab/f", &[])), "not mine");
+    assert_eq!(word(&site.answer(&Method::GET, "/a/b/missing", &[])), "not found", "no fall-back to a shorter one");
+    assert_eq!(word(&site.answer(&Method::GET, "/ab/f", &[])), "not mine");
 }
 
 #[test]
