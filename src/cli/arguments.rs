@@ -20,6 +20,7 @@ Examples:
 Each option is also a variable (--max-body: MONOCEROS_MAX_BODY) and a key of the configuration file
 (limits.max_body). The command line wins over the environment, the environment over the file.
 Switches have an opposite: --no-preload. Lists in variables are separated by commas.
+The settings of nginx and gunicorn that they stand for: docs/configuration.md
 
 Exit status: 0 stopped as asked, 1 failed to start or to serve, 2 mistake in the command line or the
 configuration, 4 the application could not be loaded.";
@@ -49,28 +50,29 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Inv
     let mut layer = Layer::default();
     for option in options() {
         if let Some(texts) = given(option, deepest).or_else(|| given(option, &matches)) {
-            layer.set(option.key, texts.into_iter().map(|text| from_flag(option, text)).collect());
+            layer.set(option.key, texts);
         }
     }
     return_swallowed_application(&mut layer);
     Ok(Invocation { action, layer, config_file: deepest.get_one::<PathBuf>("config").cloned() })
 }
 
-fn from_flag(option: &Definition, text: String) -> Given {
-    Given { text, origin: Origin::Flag(option.flag()) }
+fn from_flag(text: String, flag: String) -> Given {
+    Given { text, origin: Origin::Flag(flag) }
 }
 
-fn given(option: &Definition, matches: &ArgMatches) -> Option<Vec<String>> {
+fn given(option: &Definition, matches: &ArgMatches) -> Option<Vec<Given>> {
     let on_command_line = |id: &str| {
-        matches.try_contains_id(id).is_ok_and(|known| known)
-            && matches.value_source(id) == Some(ValueSource::CommandLine)
+        let known = matches.try_contains_id(id).is_ok_and(|known| known);
+        known && matches.value_source(id) == Some(ValueSource::CommandLine)
     };
     if let Kind::Switch(opposite) = option.kind {
-        let opposite = on_command_line(opposite).then(|| "false".to_owned());
-        return opposite.or_else(|| on_command_line(option.name).then(|| "true".to_owned())).map(|text| vec![text]);
+        let off = on_command_line(opposite).then(|| from_flag("false".to_owned(), format!("--{opposite}")));
+        let on = || on_command_line(option.name).then(|| from_flag("true".to_owned(), option.flag()));
+        return off.or_else(on).map(|given| vec![given]);
     }
-    let texts = || matches.get_many::<String>(option.name).into_iter().flatten().cloned().collect();
-    on_command_line(option.name).then(texts)
+    let texts = || matches.get_many::<String>(option.name).into_iter().flatten();
+    on_command_line(option.name).then(|| texts().map(|text| from_flag(text.clone(), option.flag())).collect())
 }
 
 /// In `monoceros --redirect-http main:app` clap takes the application for the address. Nothing can be both, so it is given
@@ -84,8 +86,8 @@ fn return_swallowed_application(layer: &mut Layer) {
         let Some([given]) = layer.get(option.key) else { continue };
         if is_application(&given.text) && !given.text.ends_with(".log") {
             let application = given.text.clone();
-            layer.set(option.key, vec![from_flag(option, bare.to_owned())]);
-            layer.set(Key::App, vec![Given { text: application, origin: Origin::Flag("APP".to_owned()) }]);
+            layer.set(option.key, vec![from_flag(bare.to_owned(), option.flag())]);
+            layer.set(Key::App, vec![from_flag(application, "APP".to_owned())]);
             return;
         }
     }

@@ -108,19 +108,25 @@ pub struct Definition {
     pub kind: Kind,
     pub arity: Arity,
     pub default: Default,
-    /// One sentence without a full stop, names the setting of nginx or gunicorn that it stands for.
+    /// One sentence without a full stop.
     pub meaning: &'static str,
+    /// The settings of nginx and gunicorn that it stands for.
+    pub peer: &'static str,
 }
 
 impl Definition {
     /// An option that is given once.
     pub const fn new(key: Key, path: &'static str, name: &'static str, value_name: &'static str, kind: Kind) -> Self {
         let default = Default::Absent;
-        Self { key, path, name, short: None, value_name, kind, arity: Arity::One, default, meaning: "" }
+        Self { key, path, name, short: None, value_name, kind, arity: Arity::One, default, meaning: "", peer: "" }
     }
 
     pub const fn meaning(self, meaning: &'static str) -> Self {
         Self { meaning, ..self }
+    }
+
+    pub const fn peer(self, peer: &'static str) -> Self {
+        Self { peer, ..self }
     }
 
     pub const fn short(self, short: char) -> Self {
