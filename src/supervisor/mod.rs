@@ -1,5 +1,7 @@
 //! Keeps the workers alive.
 
+pub mod python;
+
 use monoceros_wire::zygote::WorkerSettings;
 use std::path::PathBuf;
 use std::time::Duration;

@@ -98,7 +98,7 @@ fn off_means_nothing_is_followed() {
 /// An output that hangs until the other end of a channel is dropped.
 struct Hanging {
     entered: Sender<()>,
-    release: std::sync::mpsc::Receiver<()>,
+    release: Receiver<()>,
 }
 
 impl Write for Hanging {
