@@ -60,7 +60,9 @@ pub enum Purpose {
     Http,
     Https,
     /// Answers every request with a redirect to the HTTPS listener on this port (`--redirect-http`).
-    RedirectToHttps { port: u16 },
+    RedirectToHttps {
+        port: u16,
+    },
 }
 
 /// What is known about a client's connection as a whole.
