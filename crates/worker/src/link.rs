@@ -123,7 +123,9 @@ impl Link {
         loop {
             let mut state = self.lock();
             state.is_stopping |= signals::is_terminated() || state.fault.is_some();
-            if !state.is_stopping && let Some(frame) = state.queue.pop_front() {
+            if !state.is_stopping
+                && let Some(frame) = state.queue.pop_front()
+            {
                 state.running.push(Running { stream: frame.stream, granted: 0, is_cancelled: false });
                 self.leave(state);
                 return Ok(Next::Request(frame));

@@ -7,6 +7,8 @@ import sys
 
 DEFAULT_NAMES = ("application", "app")
 FACTORY_NAMES = ("create_app", "make_app")
+# The most of an exception's text that goes into a one-line message; the traceback has it all.
+TEXT_MAX = 300
 
 
 class Failure(Exception):
@@ -339,10 +341,14 @@ def kind(value):
 
 
 def summary(error):
-    """The last line of a traceback: type and text."""
-    import traceback
-
-    return traceback.format_exception_only(error)[-1].strip()
+    """Type and first line of the text, as in the last line of a traceback."""
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    first = text.strip().partition("\n")[0]
+    first = first if len(first) <= TEXT_MAX else first[:TEXT_MAX] + "…"
+    name = type(error).__qualname__
+    if type(error).__module__ not in ("builtins", "__main__"):
+        name = f"{type(error).__module__}.{name}"
+    return f"{name}: {first}" if first else name
 
 
 def own_frames(frames):

@@ -32,16 +32,11 @@ pub(crate) fn adopt(py: Python<'_>, app: Bound<'_, PyAny>, settings: &WorkerSett
 }
 
 fn loader(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
-    PyModule::from_code(
-        py,
-        const { concat_cstr(concat!(include_str!("load.py"), "\0")) },
-        c"<monoceros>",
-        c"monoceros_load",
-    )
+    PyModule::from_code(py, const { c_text(concat!(include_str!("load.py"), "\0")) }, c"<monoceros>", c"monoceros_load")
 }
 
 /// The text of an included file as a C string; a NUL inside it would fail the build.
-const fn concat_cstr(text: &str) -> &std::ffi::CStr {
+const fn c_text(text: &str) -> &std::ffi::CStr {
     match std::ffi::CStr::from_bytes_with_nul(text.as_bytes()) {
         Ok(text) => text,
         Err(_) => panic!("load.py contains a NUL"),

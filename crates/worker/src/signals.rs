@@ -6,7 +6,7 @@
 //! application starts.
 
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::PyTuple;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static TERMINATED: AtomicBool = AtomicBool::new(false);
@@ -51,7 +51,6 @@ pub(crate) fn prepare_worker(py: Python<'_>, of_zygote: &Py<PyAny>) -> PyResult<
             signal.call_method1("signal", (number, handler))?;
         }
     }
-    let empty = PyDict::new(py);
-    signal.call_method1("pthread_sigmask", (signal.getattr("SIG_SETMASK")?, empty))?;
+    signal.call_method1("pthread_sigmask", (signal.getattr("SIG_SETMASK")?, PyTuple::empty(py)))?;
     Ok(())
 }

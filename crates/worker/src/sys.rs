@@ -12,7 +12,7 @@ pub(crate) fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, 
     // SAFETY: the pointer and length describe a live slice (at most isize::MAX bytes), which is only read; the result
     // is a new reference to a string, or null with an exception set.
     unsafe {
-        let text = ffi::PyUnicode_DecodeLatin1(bytes.as_ptr().cast(), bytes.len() as ffi::Py_ssize_t, std::ptr::null());
+        let text = ffi::PyUnicode_DecodeLatin1(bytes.as_ptr().cast(), bytes.len().cast_signed(), std::ptr::null());
         Ok(Bound::from_owned_ptr_or_err(py, text)?.cast_into_unchecked())
     }
 }

@@ -113,7 +113,7 @@ impl Zygote {
     fn serve(mut self, py: Python<'_>) -> PyResult<Role> {
         loop {
             let has_command = self.wait(py)?;
-            if !self.reap()? {
+            if !self.reap() {
                 return Ok(self.end());
             }
             if !has_command {
@@ -146,7 +146,7 @@ impl Zygote {
     }
 
     /// Reports every child that has ended. False when nobody listens any more.
-    fn reap(&mut self) -> io::Result<bool> {
+    fn reap(&mut self) -> bool {
         let mut listening = true;
         let control = &self.control;
         self.children.retain(|child| {
@@ -155,7 +155,7 @@ impl Zygote {
             listening &= send_message(control.as_fd(), &event, &[]).is_ok();
             false
         });
-        Ok(listening)
+        listening
     }
 
     /// Forks one worker. In the child, returns its seat.

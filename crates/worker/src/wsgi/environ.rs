@@ -117,11 +117,7 @@ impl Environs {
         };
         environ.set_item(intern!(py, "PATH_INFO"), latin1(py, path_info)?)?;
         environ.set_item(intern!(py, "QUERY_STRING"), latin1(py, query)?)?;
-        let target = if query.is_empty() {
-            latin1(py, path)?
-        } else {
-            latin1(py, &[path, b"?", query].concat())?
-        };
+        let target = if query.is_empty() { latin1(py, path)? } else { latin1(py, &[path, b"?", query].concat())? };
         environ.set_item(intern!(py, "RAW_URI"), &target)?;
         environ.set_item(intern!(py, "REQUEST_URI"), target)
     }

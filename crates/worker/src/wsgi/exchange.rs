@@ -1,8 +1,8 @@
 //! One request and its response: the `start_response` callable, and the sending of what the application returns.
 
+use super::file_wrapper::FileBody;
 use super::head::Head;
 use super::hints::EarlyHints;
-use super::file_wrapper::FileBody;
 use crate::link::{Halt, Link};
 use crate::log::complain;
 use monoceros_wire::frame::{FLAG_END, Kind, StreamId};
@@ -92,8 +92,8 @@ impl Exchange {
                 None => {}
             }
             let head = Head::parse(status, headers)?;
-            if let Some(name) = head.dropped {
-                complain(py, &format!("dropped the header field {name:?}: it belongs to the server (PEP 3333)"));
+            if let Some(name) = head.newly_dropped {
+                complain(py, &format!("drops the header field {name:?}: it belongs to the server (PEP 3333)"));
             }
             exchange.head = Some(head);
         }
@@ -213,7 +213,7 @@ impl Exchange {
 
     /// Queues the frames of one chunk within the credit, waiting for more where it runs out, and flushes them.
     fn send_frames(&mut self, py: Python<'_>, chunk: &[u8], is_last: bool) -> Result<(), Failure> {
-        if self.link.page.is_cancelled(self.cell, self.stream) || (self.is_head_sent && self.is_cancelled()) {
+        if self.is_cancelled() {
             return Err(Failure::Cancelled);
         }
         let mut rest = chunk;

@@ -5,6 +5,7 @@ use monoceros_wire::{HEAD_MAX, HEADERS_MAX};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString, PyTuple};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 /// The head of a response.
 #[derive(Debug, Default)]
@@ -16,14 +17,17 @@ pub(super) struct Head {
     text: Vec<u8>,
     /// Where each name and each value ends in `text`.
     ends: Vec<(u32, u32)>,
-    /// Names of fields that were dropped because they belong to the connection, not to the application.
-    pub(super) dropped: Option<&'static str>,
+    /// A field that was dropped because it belongs to the connection, the first time it was.
+    pub(super) newly_dropped: Option<&'static str>,
 }
 
 /// Fields about the connection to the client, which the front owns (RFC 9110 §7.6.1). PEP 3333 forbids applications to
 /// send them; those that do mean no harm, so the field is dropped and not the response.
 const HOP_BY_HOP: [&str; 7] =
     ["connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"];
+
+/// Which of [`HOP_BY_HOP`] this process has dropped before: once in the log is enough.
+static DROPPED: AtomicU8 = AtomicU8::new(0);
 
 impl Head {
     /// Checks what was given to `start_response`.
@@ -94,7 +98,9 @@ impl Head {
         let value = pair.get_borrowed_item(1)?;
         append_latin1(&mut self.text, &value, "the value of a header field")?;
         if self.text[name_end..].iter().any(|&byte| is_control(byte)) {
-            return Err(PyValueError::new_err(format!("the value of {name:?} has a control character in it: {value:?}")));
+            return Err(PyValueError::new_err(format!(
+                "the value of {name:?} has a control character in it: {value:?}"
+            )));
         }
         self.trim_value(name_end);
         if self.text.len() - name_end > usize::from(u16::MAX) || name_end - start > usize::from(u16::MAX) {
@@ -131,9 +137,11 @@ impl Head {
                 Some(_) => Err(PyValueError::new_err("two different values of Content-Length")),
             };
         }
-        let dropped = HOP_BY_HOP.iter().find(|hop| hop.as_bytes() == name);
-        self.dropped = dropped.copied().or(self.dropped);
-        Ok(dropped.is_none())
+        let Some(index) = HOP_BY_HOP.iter().position(|hop| hop.as_bytes() == name) else { return Ok(true) };
+        if DROPPED.fetch_or(1 << index, Ordering::Relaxed) & 1 << index == 0 {
+            self.newly_dropped = Some(HOP_BY_HOP[index]);
+        }
+        Ok(false)
     }
 
     fn push(&mut self, name: &[u8], value: &[u8]) {

@@ -33,8 +33,9 @@ impl EarlyHints {
         let head = Head::parse_fields(headers)?;
         let stream = *self.stream.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(stream) = stream else { return Ok(()) };
-        let encoded =
-            self.link.queue(|out| out.push_with(stream, Kind::Hint, 0, |into| encode_response(into, 103, head.fields())));
+        let encoded = self
+            .link
+            .queue(|out| out.push_with(stream, Kind::Hint, 0, |into| encode_response(into, 103, head.fields())));
         if encoded.is_ok() {
             crate::wsgi::exchange::ignore_cancelled(self.link.flush(py))?;
         }

@@ -22,9 +22,7 @@ pub(super) fn open<'py>(py: Python<'py>, request: &Request<'_>, file: Option<Own
             let raw = Bound::new(py, BodyFile { file: Some(file), length, position: 0 })?;
             BUFFERED_READER.import(py, "io", "BufferedReader")?.call1((raw, BUFFER))
         }
-        (BodySource::Inline, _) => {
-            BYTES_IO.import(py, "io", "BytesIO")?.call1((PyBytes::new(py, &request.body),))
-        }
+        (BodySource::Inline, _) => BYTES_IO.import(py, "io", "BytesIO")?.call1((PyBytes::new(py, &request.body),)),
         _ => BYTES_IO.import(py, "io", "BytesIO")?.call0(),
     }
 }
@@ -72,7 +70,9 @@ fn read_at(file: &OwnedFd, bytes: &mut [u8], start: u64) -> io::Result<usize> {
 /// The methods `io.BufferedReader` expects of a raw stream.
 #[pymethods]
 impl BodyFile {
-    fn readinto(&mut self, py: Python<'_>, buffer: PyBuffer<u8>) -> PyResult<usize> {
+    fn readinto(&mut self, buffer: &Bound<'_, PyAny>) -> PyResult<usize> {
+        let py = buffer.py();
+        let buffer = PyBuffer::<u8>::get(buffer)?;
         let bytes = self.take(py, buffer.len_bytes() as u64)?;
         // The lengths must agree, so a short read goes through a view of its size.
         if bytes.len() == buffer.len_bytes() {
@@ -122,26 +122,31 @@ impl BodyFile {
         self.file = None;
     }
 
-    fn flush(&self) {}
+    #[staticmethod]
+    fn flush() {}
 
     #[getter]
     fn closed(&self) -> bool {
         self.file.is_none()
     }
 
-    fn readable(&self) -> bool {
+    #[staticmethod]
+    fn readable() -> bool {
         true
     }
 
-    fn writable(&self) -> bool {
+    #[staticmethod]
+    fn writable() -> bool {
         false
     }
 
-    fn seekable(&self) -> bool {
+    #[staticmethod]
+    fn seekable() -> bool {
         true
     }
 
-    fn isatty(&self) -> bool {
+    #[staticmethod]
+    fn isatty() -> bool {
         false
     }
 }

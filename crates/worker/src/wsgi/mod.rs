@@ -38,6 +38,7 @@ pub(crate) fn serve(
     page: Page,
     settings: &WorkerSettings,
 ) -> PyResult<i32> {
+    let app = app.unbind();
     let link = Arc::new(Link::new(socket, page)?);
     let threads = settings.threads.clamp(1, monoceros_wire::CELLS_MAX as u32);
     let mut server = Server::new(py, &app, &link, settings)?;
@@ -90,10 +91,10 @@ enum After {
 }
 
 impl Server {
-    fn new(py: Python<'_>, app: &Bound<'_, PyAny>, link: &Arc<Link>, settings: &WorkerSettings) -> PyResult<Self> {
+    fn new(py: Python<'_>, app: &Py<PyAny>, link: &Arc<Link>, settings: &WorkerSettings) -> PyResult<Self> {
         let hints = Py::new(py, EarlyHints::new(Arc::clone(link)))?;
         let environs = Environs::new(py, settings, &hints)?;
-        Ok(Self { app: app.clone().unbind(), link: Arc::clone(link), environs, hints })
+        Ok(Self { app: app.clone_ref(py), link: Arc::clone(link), environs, hints })
     }
 
     /// Serves requests until there are no more, and returns the exit code.

@@ -77,14 +77,22 @@ fn stream(exchange: &Bound<'_, Exchange>, body: &Bound<'_, PyAny>) -> Result<(),
         let piece = piece?;
         let bytes = bytes_of(&piece)?;
         let mut exchange = exchange.borrow_mut();
+        let had_ended = exchange.is_ended();
         if !bytes.is_empty() {
             exchange.send(py, bytes, is_single)?;
+        }
+        if had_ended {
+            // The rest of the iteration only lets the application finish; one that wants to go on is stopped.
+            if bytes.is_empty() {
+                continue;
+            }
+            break;
         }
         // A HEAD request needs no more of the body than it takes to get the head.
         if exchange.is_bodyless() && exchange.head_mut().is_some() {
             break;
         }
-        if exchange.is_cancelled() {
+        if !exchange.is_ended() && exchange.is_cancelled() {
             return Err(Failure::Cancelled);
         }
     }
@@ -101,11 +109,9 @@ fn finish(py: Python<'_>, exchange: &mut Exchange) -> Result<(), Failure> {
 }
 
 fn bytes_of<'a>(piece: &'a Bound<'_, PyAny>) -> PyResult<&'a [u8]> {
-    match piece.cast::<PyBytes>() {
-        Ok(bytes) => Ok(bytes.as_bytes()),
-        Err(_) => {
-            let name = piece.get_type().name()?;
-            Err(PyTypeError::new_err(format!("the application's iterable yielded {name}, not bytes")))
-        }
+    if let Ok(bytes) = piece.cast::<PyBytes>() {
+        return Ok(bytes.as_bytes());
     }
+    let name = piece.get_type().name()?;
+    Err(PyTypeError::new_err(format!("the application's iterable yielded {name}, not bytes")))
 }
