@@ -4,6 +4,7 @@ use monoceros_wire::zygote::LoopChoice;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyDict};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A loop that is not yet running, or the running one.
 pub(super) struct EventLoop {
@@ -12,6 +13,7 @@ pub(super) struct EventLoop {
     call_soon: Py<PyAny>,
     task_type: Py<PyAny>,
     eager: bool,
+    closing: AtomicBool,
 }
 
 impl EventLoop {
@@ -36,6 +38,7 @@ impl EventLoop {
             // costs no turn of the loop.
             eager: py.version_info() >= (3, 12),
             object: object.unbind(),
+            closing: AtomicBool::new(false),
         })
     }
 
@@ -71,12 +74,21 @@ impl EventLoop {
         self.task_type.bind(py).call((coroutine,), Some(&keywords))
     }
 
+    /// Ends [`Self::run_forever`].
     pub(super) fn stop(&self, py: Python<'_>) -> PyResult<()> {
+        if self.closing.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         self.object.call_method0(py, intern!(py, "stop")).map(drop)
     }
 
     pub(super) fn run_forever(&self, py: Python<'_>) -> PyResult<()> {
         self.object.call_method0(py, intern!(py, "run_forever")).map(drop)
+    }
+
+    /// From now on the loop only runs until something is complete, and nothing may stop it before.
+    pub(super) fn begin_close(&self) {
+        self.closing.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn run_until_complete(&self, py: Python<'_>, future: &Bound<'_, PyAny>) -> PyResult<()> {

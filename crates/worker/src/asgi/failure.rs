@@ -33,7 +33,8 @@ pub(super) fn report(py: Python<'_>, line: &str, error: Option<&PyErr>) {
 /// The traceback as Python would print it.
 pub(super) fn format_traceback(py: Python<'_>, error: &PyErr) -> String {
     let formatted = py.import(intern!(py, "traceback")).and_then(|traceback| {
-        let lines = traceback.call_method1(intern!(py, "format_exception"), (error.value(py),))?;
+        let parts = (error.get_type(py), error.value(py), error.traceback(py));
+        let lines = traceback.call_method1(intern!(py, "format_exception"), parts)?;
         intern!(py, "").call_method1(intern!(py, "join"), (lines,))?.extract::<String>()
     });
     formatted.unwrap_or_else(|_| error.to_string())

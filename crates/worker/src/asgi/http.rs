@@ -80,9 +80,8 @@ impl HttpExchange {
             if lingering {
                 self.server().close(&self.identity, Kind::Done, &[]);
                 self.server().released(py);
-            } else {
-                self.waiters.wake(py, Operation::Send);
             }
+            self.waiters.wake(py, Operation::Send);
         }
         self.server().flush_soon(py);
     }

@@ -207,7 +207,9 @@ impl Lifespan {
                 report(py, &format!("monoceros: the application's shutdown failed: {message}"), None);
             }
             _ => {
-                return Err(PyRuntimeError::new_err(format!("unexpected message {kind:?} at this point of a lifespan")));
+                return Err(PyRuntimeError::new_err(format!(
+                    "unexpected message {kind:?} at this point of a lifespan"
+                )));
             }
         }
         Ok(())

@@ -121,6 +121,7 @@ fn shut_down(py: Python<'_>, event_loop: &EventLoop, server: &Server, lifespan: 
 
 /// Cancels what the application has left running, lets it clean up, and closes the loop.
 fn close_loop(py: Python<'_>, event_loop: &EventLoop) -> PyResult<()> {
+    event_loop.begin_close();
     let asyncio = py.import("asyncio")?;
     let bound = event_loop.bind(py);
     let leftovers = PyList::empty(py);

@@ -167,7 +167,8 @@ impl WebSocketExchange {
         if lingering {
             self.server().close(&self.identity, Kind::Done, &[]);
             self.server().released(py);
-        } else if !blocked {
+        }
+        if !blocked {
             self.waiters.wake(py, Operation::Send);
         }
         self.server().flush_soon(py);
