@@ -262,3 +262,33 @@ def test_an_old_interpreter_is_refused_in_words(version):
     assert result.returncode == EXIT_APP_LOAD
     assert result.stderr.startswith("monoceros needs Python 3.11 or newer")
     assert version in result.stderr
+
+
+ASGI = """
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        while True:
+            message = await receive()
+            print(message["type"], flush=True)
+            await send({"type": message["type"] + ".complete"})
+            if message["type"] == "lifespan.shutdown":
+                return
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"hello"})
+"""
+
+
+@pytest.mark.parametrize("preload", [False, True])
+@pytest.mark.parametrize("end", ["drain", "sigterm"])
+def test_an_asgi_application(tmp_path, preload, end):
+    (tmp_path / "site_app.py").write_text(ASGI)
+    with Zygote(tmp_path, app="site_app", preload=preload) as zygote:
+        worker = zygote.fork(1)
+        assert worker.ready[0] == "asgi"
+        assert worker.get("/").body == b"hello"
+        if end == "drain":
+            worker.drain()
+        else:
+            os.kill(worker.pid, signal.SIGTERM)
+        assert worker.exited() == {"code": 0}
+        assert worker.log() == "lifespan.startup\nlifespan.shutdown\n"
