@@ -83,7 +83,7 @@ def test_head_limits(head: str, status: int) -> None:
 
 @APPLICATIONS
 def test_queue_full_is_503_with_retry_after(app: str, tmp_path: Path) -> None:
-    limit = ("--threads", "1") if "wsgi" in app else ("--concurrency", "1")
+    limit = ("--threads", "1") if "wsgi" in app else ("--worker-concurrency", "1")
     with (
         Server(app, "--queue-size", "3", "--queue-timeout", "60", *limit, workers=1) as server,
         Background(server.url) as background,

@@ -153,7 +153,9 @@ def test_the_program_is_one_file(tmp_path: Path) -> None:
 def test_configuration_file_environment_and_flags(tmp_path: Path) -> None:
     """A flag beats the environment, which beats the file."""
     config = tmp_path / "monoceros.toml"
-    config.write_text('app = "plain_wsgi:app"\nbind = ["http://127.0.0.1:0"]\nworkers = 3\nthreads = 2\n')
+    config.write_text(
+        '[app]\napp = "plain_wsgi:app"\n[server]\nbind = ["http://127.0.0.1:0"]\nworkers = 3\nthreads = 2\n'
+    )
     with Server(None, "--config", config, binds=[], workers=None) as server:
         assert len(server.wait_for_workers(3)) == 3
         assert get(server) == "hello"

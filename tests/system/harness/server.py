@@ -20,7 +20,7 @@ APPS = ROOT / "tests" / "system" / "apps"
 PROGRAM = Path(os.environ.get("MONOCEROS_BIN", ROOT / "target" / "debug" / "monoceros"))
 
 # Every process of one run carries this variable, so that none can be left behind unnoticed.
-RUN_VARIABLE = "MONOCEROS_TEST_RUN"
+RUN_VARIABLE = "SYSTEM_TEST_RUN"
 
 _LISTENING = re.compile(r"listening on (\S+)")
 _READY = re.compile(r"\bready\b")
