@@ -6,12 +6,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
 from harness import Server, eventually
 from harness.certificate import Certificate
 from harness.http2 import Http2Connection
 from harness.raw import RawConnection
-from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 
 @pytest.fixture(scope="module")

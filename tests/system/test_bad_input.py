@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from harness import Finished, Server, run_to_end
 from harness.certificate import Certificate
 

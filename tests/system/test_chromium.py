@@ -5,6 +5,8 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
+from playwright.sync_api import sync_playwright
+
 from harness import Server
 from harness.server import APPS
 
@@ -37,8 +39,6 @@ def server(serve_module) -> Server:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[object]:
-    from playwright.sync_api import sync_playwright
-
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS, timeout=90_000)
         yield browser

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from websockets.sync.client import connect
+
 from harness import Server
 from harness.certificate import Certificate
 from harness.server import ROOT
-from websockets.sync.client import connect
 
 
 @pytest.fixture(params=["demo.toml", "demo-wsgi.toml"])

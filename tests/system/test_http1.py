@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from harness import Server
 from harness.raw import RawConnection, exchange
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from harness import Server
 from harness.certificate import Certificate
 from harness.raw import RawConnection, exchange

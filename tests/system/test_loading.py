@@ -1,6 +1,7 @@
 """How an application is named, found, recognised and started: factories, instances, interfaces, preload, interpreter."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -8,8 +9,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from harness import Server
-from harness.server import APPS
+from harness.server import APPS, PROGRAM
 
 
 def get(server: Server, path: str = "/") -> str:
@@ -57,8 +59,6 @@ def test_without_preload_every_worker_imports_the_application() -> None:
 
 def test_with_preload_the_application_is_imported_once() -> None:
     """By the zygote, before the first worker; a replaced worker does not import it again."""
-    import re
-
     with Server("plain_wsgi:app", "--preload", workers=3) as server:
         workers = server.wait_for_workers(3)
         assert get(server) == "hello"
@@ -137,8 +137,6 @@ def test_interpreter_beside_the_application(environment: Path, tmp_path: Path) -
 
 def test_the_program_is_one_file(tmp_path: Path) -> None:
     """Copied alone to an empty place it serves: the worker extension is inside."""
-    from harness.server import PROGRAM
-
     alone = tmp_path / "monoceros"
     shutil.copy(PROGRAM, alone)
     server = Server("plain_wsgi:app")

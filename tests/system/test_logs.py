@@ -5,6 +5,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from harness import Server
 
 APPLICATIONS = pytest.mark.parametrize("app", ["plain_wsgi:app", "plain_asgi:app"], ids=["wsgi", "asgi"])

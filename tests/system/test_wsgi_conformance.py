@@ -3,7 +3,8 @@
 
 import httpx
 import pytest
-from harness import Server
+
+from harness import Server, eventually
 from harness.certificate import Certificate
 from harness.raw import exchange
 
@@ -62,8 +63,6 @@ def test_close_is_called_also_after_a_failure(server: Server) -> None:
         httpx.get(f"{server.url}/closing-after-failure")
     assert httpx.head(f"{server.url}/closing").status_code == 200
     server.wait_for_log(r"iteration failed on purpose")
-    from harness import eventually
-
     eventually(lambda: server.log().count("| closed") == before + 3, "three calls of close()")
 
 

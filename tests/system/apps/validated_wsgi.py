@@ -14,8 +14,7 @@ def plain(environ, start_response):
 
 def generator(environ, start_response):
     start_response("200 OK", TEXT)
-    for part in (b"one ", b"", b"two ", b"three"):
-        yield part
+    yield from (b"one ", b"", b"two ", b"three")
 
 
 def late_start(environ, start_response):

@@ -1,5 +1,6 @@
 """The program under test, started as its users start it."""
 
+import contextlib
 import os
 import re
 import signal
@@ -196,10 +197,8 @@ class Server:
             self.process.kill()
             self.process.wait()
         for pid in processes.carrying(RUN_VARIABLE, self.run):
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
 
     # What it says
 
