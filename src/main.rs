@@ -12,7 +12,13 @@ fn main() -> ExitCode {
     match app::run(*settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            Report::standard_error().failure(&error, error.hint().as_deref());
+            let mut report = Report::standard_error();
+            for problem in &error.problems {
+                if let Some(traceback) = problem.traceback() {
+                    report.line(traceback.trim_end());
+                }
+                report.failure(problem, problem.hint().as_deref());
+            }
             ExitCode::from(if error.is_application_failure() { EXIT_APPLICATION } else { EXIT_FAILURE })
         }
     }

@@ -1,7 +1,9 @@
 //! From the client's socket to the decision who answers.
 
+pub mod accept;
 pub mod body;
 pub mod connection;
+pub mod drain;
 pub mod files;
 pub mod forward;
 pub mod gate;
@@ -13,6 +15,7 @@ pub mod redirect;
 pub mod reply;
 pub mod rescue;
 pub mod tls;
+pub mod transport;
 pub mod tunnel;
 pub mod websocket;
 
@@ -100,4 +103,14 @@ pub trait Answer: Send + Sync + 'static {
         connection: Arc<ConnectionInfo>,
         request: Request<Incoming>,
     ) -> impl Future<Output = Response<Body>> + Send;
+}
+
+impl std::fmt::Display for Address {
+    /// Without the port: what an access log wants to say about a client.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(socket) => socket.ip().to_canonical().fmt(formatter),
+            Self::Unix(_) => formatter.write_str("unix"),
+        }
+    }
 }
