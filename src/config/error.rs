@@ -63,7 +63,7 @@ pub enum Problem {
     CertificateWithoutKey { certificate: PathBuf },
     #[error("the private key {} has no certificate", key.display())]
     KeyWithoutCertificate { key: PathBuf },
-    #[error("{certificates} certificates but {keys} private keys")]
+    #[error("{certificates} certificates need {certificates} private keys, but {keys} {} given", if *keys == 1 { "was" } else { "were" })]
     UnpairedKeys { certificates: usize, keys: usize },
     #[error("{address} asks for TLS, but there is no certificate")]
     TlsWithoutCertificate { address: String },

@@ -145,3 +145,17 @@ impl Disk for LocalDisk {
         std::fs::read(path).map_or(true, |bytes| memchr::memmem::find(&bytes, b"PRIVATE KEY-----").is_some())
     }
 }
+
+/// A disk without anything on it, for the fuzzer.
+#[derive(Debug, Clone, Copy)]
+pub struct EmptyDisk;
+
+impl Disk for EmptyDisk {
+    fn entry(&self, _: &Path) -> Option<DiskEntry> {
+        None
+    }
+
+    fn holds_private_key(&self, _: &Path) -> bool {
+        false
+    }
+}
