@@ -95,6 +95,7 @@ pub enum Default {
 /// One option: a row of the table from which the flags, the variables, the keys of the file, the help and the reference
 /// are made.
 #[derive(Debug, Clone, Copy)]
+#[must_use]
 pub struct Definition {
     pub key: Key,
     /// Section and key in the file, such as `server.workers`.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 /// One mistake in the configuration. It is always the user's to mend, so it says where and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
 pub struct ConfigError {
     pub problem: Problem,
     /// Who gave the value; `None` when the trouble is that nobody did.

@@ -67,12 +67,11 @@ impl Reader<'_> {
     fn section(&mut self, section: &str, table: &DeTable<'_>) {
         for (name, value) in table {
             let path = format!("{section}.{}", name.get_ref());
-            match options().find(|option| option.path == path) {
-                Some(option) => self.value(option, value),
-                None => {
-                    let hint = hint_for_key(section, name.get_ref());
-                    self.report(Problem::UnknownKey { key: path }, name.span(), hint);
-                }
+            if let Some(option) = options().find(|option| option.path == path) {
+                self.value(option, value);
+            } else {
+                let hint = hint_for_key(section, name.get_ref());
+                self.report(Problem::UnknownKey { key: path }, name.span(), hint);
             }
         }
     }
@@ -117,7 +116,7 @@ impl Reader<'_> {
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         Origin::File {
             path: self.path.to_owned(),
-            line: before.bytes().filter(|&byte| byte == b'\n').count() + 1,
+            line: memchr::memchr_iter(b'\n', before.as_bytes()).count() + 1,
             column: before[line_start..].chars().count() + 1,
         }
     }

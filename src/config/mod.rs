@@ -4,7 +4,7 @@
 //! - [`table`]: every option, once; flags, variables, keys of the file, help and reference are made from it
 //! - [`definition`]: what a row of the table says
 //! - [`layer`], [`file`]: one source of options, still as text, with the origin of each value
-//! - [`combine`]: precedence
+//! - [`combine`](combine()): which value of several wins
 //! - `resolve`, `listening`, `certificates`, `application`: text to settings, with all mistakes reported at once
 //! - [`show`]: options in the form of the file
 //! - [`bind`], [`duration`], [`size`]: the forms of single values

@@ -2,7 +2,7 @@
 //!
 //! `tests/config.rs` fails when one of the two files differs from what is written here.
 
-use super::definition::{Default, Definition, Kind};
+use super::definition::{Arity, Default, Definition, Kind};
 use super::show::{sections, toml_value};
 use super::table::{GROUPS, options};
 use std::fmt::Write as _;
@@ -24,9 +24,10 @@ pub fn markdown() -> String {
 
 fn row(option: &Definition) -> String {
     let short = option.short.map_or_else(String::new, |short| format!("`-{short}`, "));
-    let value = match option.value_name {
-        "" | "APP" => String::new(),
-        name => format!(" {name}"),
+    let value = match (option.value_name, option.arity) {
+        ("" | "APP", _) => String::new(),
+        (name, Arity::OneOr(_)) => format!(" [{name}]"),
+        (name, _) => format!(" {name}"),
     };
     let mut meaning = option.meaning.to_owned();
     if !option.peer.is_empty() {

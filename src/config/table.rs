@@ -46,7 +46,7 @@ pub const HEADERS_MAX: u64 = monoceros_wire::HEADERS_MAX as u64 - 24;
 pub const FRONT_THREADS_MAX: u64 = 256;
 
 const SECOND: Duration = Duration::from_secs(1);
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const DAY: Duration = Duration::from_hours(24);
 /// Shortest time-out that is not zero.
 const MOMENT: Duration = Duration::from_millis(1);
 const TERABYTE: u64 = 1 << 40;
