@@ -6,8 +6,8 @@ use crate::config::layer::{Given, Layer, Origin};
 use crate::config::table::{GROUPS, options};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use std::ffi::OsString;
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -84,7 +84,7 @@ fn return_swallowed_application(layer: &mut Layer) {
     for option in options() {
         let Arity::OneOr(bare) = option.arity else { continue };
         let Some([given]) = layer.get(option.key) else { continue };
-        if is_application(&given.text) && !given.text.ends_with(".log") {
+        if is_application(&given.text) && Path::new(&given.text).extension() != Some(OsStr::new("log")) {
             let application = given.text.clone();
             layer.set(option.key, vec![from_flag(bare.to_owned(), option.flag())]);
             layer.set(Key::App, vec![from_flag(application, "APP".to_owned())]);

@@ -102,3 +102,49 @@ impl<W: Write> Report<W> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::error::Problem;
+
+    fn written(colours: bool, act: impl FnOnce(&mut Report<&mut Vec<u8>>)) -> String {
+        let mut output = Vec::new();
+        act(&mut Report::new(&mut output, colours));
+        String::from_utf8_lossy(&output).into_owned()
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot listen on 127.0.0.1:80")]
+    struct Listen(#[source] std::io::Error);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error(transparent)]
+    struct Start(Listen);
+
+    #[test]
+    fn a_failure_shows_its_causes_once() {
+        let error = Start(Listen(std::io::Error::other("permission denied")));
+        assert_eq!(
+            written(false, |report| report.failure(&error, Some("ports below 1024 belong to root"))),
+            "error: cannot listen on 127.0.0.1:80\n  caused by: permission denied\nhint: ports below 1024 belong to root\n"
+        );
+    }
+
+    #[test]
+    fn only_labels_have_colours() {
+        let errors = [ConfigError::new(Problem::MissingApplication).hint("name it")];
+        assert_eq!(
+            written(true, |report| report.configuration(&errors)),
+            "\x1b[1;31merror:\x1b[0m no application was given\n\x1b[1;36mhint:\x1b[0m name it\n"
+        );
+    }
+
+    #[test]
+    fn what_a_user_wrote_cannot_control_the_terminal() {
+        let value = "\x1b[2J\n".to_owned();
+        let problem = Problem::Invalid { option: "bind", value, expected: "an address".to_owned() };
+        let text = written(false, |report| report.configuration(&[ConfigError::new(problem)]));
+        assert_eq!(text, "error: invalid value for bind: \"\\u{1b}[2J\\n\"\n  expected an address\n");
+    }
+}

@@ -3,6 +3,8 @@
 use super::definition::Key;
 use super::error::{ConfigError, Problem};
 use super::reader::Reader;
+use std::ffi::OsStr;
+use std::path::Path;
 
 /// Reads the application, which has to be given.
 pub(super) fn read(reader: &mut Reader<'_>) -> String {
@@ -39,7 +41,7 @@ fn is_dotted_name(text: &str) -> bool {
 
 fn hint(text: &str) -> Option<String> {
     let (path, attribute) = text.split_once(':').map_or((text, "app"), |(path, attribute)| (path, attribute));
-    if path.contains('/') || path.ends_with(".py") {
+    if path.contains('/') || Path::new(path).extension() == Some(OsStr::new("py")) {
         let module = path.trim_start_matches("./").trim_end_matches(".py").replace('/', ".");
         let candidate = format!("{module}:{attribute}");
         return is_application(&candidate)

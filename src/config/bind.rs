@@ -71,6 +71,7 @@ fn parse_tcp(text: &str, scheme: Option<Scheme>) -> Option<SocketAddr> {
     } else {
         let (host, port) = text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)));
         let host = match host {
+            "" if port.is_none() => return None,
             "" | "*" => Ipv4Addr::UNSPECIFIED,
             "localhost" => Ipv4Addr::LOCALHOST,
             _ => host.parse().ok()?,

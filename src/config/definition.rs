@@ -95,6 +95,7 @@ pub enum Default {
 /// One option: a row of the table from which the flags, the variables, the keys of the file, the help and the reference
 /// are made.
 #[derive(Debug, Clone, Copy)]
+#[must_use]
 pub struct Definition {
     pub key: Key,
     /// Section and key in the file, such as `server.workers`.
@@ -112,13 +113,27 @@ pub struct Definition {
     pub meaning: &'static str,
     /// The settings of nginx and gunicorn that it stands for.
     pub peer: &'static str,
+    /// A value for the example file where there is no default to show.
+    pub example: &'static str,
 }
 
 impl Definition {
     /// An option that is given once.
     pub const fn new(key: Key, path: &'static str, name: &'static str, value_name: &'static str, kind: Kind) -> Self {
         let default = Default::Absent;
-        Self { key, path, name, short: None, value_name, kind, arity: Arity::One, default, meaning: "", peer: "" }
+        Self {
+            key,
+            path,
+            name,
+            short: None,
+            value_name,
+            kind,
+            arity: Arity::One,
+            default,
+            meaning: "",
+            peer: "",
+            example: "",
+        }
     }
 
     pub const fn meaning(self, meaning: &'static str) -> Self {
@@ -127,6 +142,10 @@ impl Definition {
 
     pub const fn peer(self, peer: &'static str) -> Self {
         Self { peer, ..self }
+    }
+
+    pub const fn example(self, example: &'static str) -> Self {
+        Self { example, ..self }
     }
 
     pub const fn short(self, short: char) -> Self {

@@ -1,5 +1,6 @@
 //! Lengths of time as users write them: `30`, `30s`, `1m30s`, `500ms`, `0`.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 /// Units from long to short, in milliseconds.
@@ -32,7 +33,8 @@ pub fn show(duration: Duration) -> String {
         let number = rest / milliseconds;
         rest %= milliseconds;
         if number > 0 {
-            text.push_str(&format!("{number}{name}"));
+            // Writing into a text cannot fail.
+            let _ = write!(text, "{number}{name}");
         }
     }
     if text.is_empty() { "0".to_owned() } else { text }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 /// One mistake in the configuration. It is always the user's to mend, so it says where and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
 pub struct ConfigError {
     pub problem: Problem,
     /// Who gave the value; `None` when the trouble is that nobody did.
@@ -63,7 +64,7 @@ pub enum Problem {
     CertificateWithoutKey { certificate: PathBuf },
     #[error("the private key {} has no certificate", key.display())]
     KeyWithoutCertificate { key: PathBuf },
-    #[error("{certificates} certificates but {keys} private keys")]
+    #[error("{certificates} certificates need {certificates} private keys, but {keys} {} given", if *keys == 1 { "was" } else { "were" })]
     UnpairedKeys { certificates: usize, keys: usize },
     #[error("{address} asks for TLS, but there is no certificate")]
     TlsWithoutCertificate { address: String },

@@ -67,12 +67,11 @@ impl Reader<'_> {
     fn section(&mut self, section: &str, table: &DeTable<'_>) {
         for (name, value) in table {
             let path = format!("{section}.{}", name.get_ref());
-            match options().find(|option| option.path == path) {
-                Some(option) => self.value(option, value),
-                None => {
-                    let hint = hint_for_key(section, name.get_ref());
-                    self.report(Problem::UnknownKey { key: path }, name.span(), hint);
-                }
+            if let Some(option) = options().find(|option| option.path == path) {
+                self.value(option, value);
+            } else {
+                let hint = hint_for_key(section, name.get_ref());
+                self.report(Problem::UnknownKey { key: path }, name.span(), hint);
             }
         }
     }
@@ -117,7 +116,7 @@ impl Reader<'_> {
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         Origin::File {
             path: self.path.to_owned(),
-            line: before.bytes().filter(|&byte| byte == b'\n').count() + 1,
+            line: memchr::memchr_iter(b'\n', before.as_bytes()).count() + 1,
             column: before[line_start..].chars().count() + 1,
         }
     }
@@ -162,4 +161,116 @@ fn hint_for_key(section: &str, key: &str) -> Option<String> {
         let option = options().find(|option| option.file_key() == close)?;
         Some(format!("did you mean {close} in the section [{}]?", option.section()))
     })
+}
+
+/// Reads any text and checks what has to hold for all of them; for the fuzzer.
+pub fn exercise(text: &str) {
+    let (layer, errors) = parse(Path::new("fuzz.toml"), text);
+    let lines = text.lines().count().max(1) + 1;
+    for origin in errors.iter().filter_map(|error| error.origin.as_ref()) {
+        assert!(matches!(origin, Origin::File { line, .. } if *line <= lines), "{origin} of {lines} lines");
+    }
+    for option in options() {
+        for given in layer.get(option.key).unwrap_or_default() {
+            assert!(matches!(given.origin, Origin::File { line, .. } if line <= lines), "{}", given.origin);
+        }
+    }
+    let sources = super::Sources { file: Some(("fuzz.toml".into(), text.to_owned())), ..Default::default() };
+    let surroundings = super::Surroundings { directory: Path::new("/fuzz"), cores: 2, disk: &super::EmptyDisk };
+    let _ = super::load(&sources, &surroundings);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn errors(text: &str) -> Vec<(String, usize, usize, Option<String>)> {
+        let (_, errors) = parse(Path::new("m.toml"), text);
+        let place = |error: ConfigError| match error.origin {
+            Some(Origin::File { line, column, .. }) => (error.problem.to_string(), line, column, error.hint),
+            other => panic!("no place in the file: {other:?}"),
+        };
+        errors.into_iter().map(place).collect()
+    }
+
+    #[test]
+    fn reads_values_with_their_places() {
+        let text = "[server]\nworkers = 4\nbind = [\":80\",\n  \":443\"]\n[limits]\nmax_body = 0x10\nbody_timeout = \"1m\"\n\
+                    [app]\npreload = true\n[log]\naccess_log = true\n[tls]\nmin_version = 1.3\n";
+        let (layer, errors) = parse(Path::new("m.toml"), text);
+        assert_eq!(errors, []);
+        let given = |key| -> Vec<(String, String)> {
+            let given = layer.get(key).unwrap_or_default().iter();
+            given.map(|given| (given.text.clone(), given.origin.to_string())).collect()
+        };
+        let one = |text: &str, place: &str| vec![(text.to_owned(), place.to_owned())];
+        assert_eq!(given(Key::Workers), one("4", "m.toml:2:11"));
+        assert_eq!(given(Key::Bind), [one(":80", "m.toml:3:9"), one(":443", "m.toml:4:3")].concat());
+        assert_eq!(given(Key::MaxBody), one("16", "m.toml:6:12"));
+        assert_eq!(given(Key::BodyTimeout), one("1m", "m.toml:7:16"));
+        assert_eq!(given(Key::Preload), one("true", "m.toml:9:11"));
+        assert_eq!(given(Key::AccessLog), one("-", "m.toml:11:14"));
+        assert_eq!(given(Key::TlsMinVersion), one("1.3", "m.toml:13:15"));
+    }
+
+    #[test]
+    fn refuses_what_it_does_not_know() {
+        let cases = [
+            ("[server]\nwrokers = 4", "unknown key server.wrokers", 2, 1, Some("did you mean workers?")),
+            (
+                "[server]\nmax_body = 4",
+                "unknown key server.max_body",
+                2,
+                1,
+                Some("did you mean max_body in the section [limits]?"),
+            ),
+            (
+                "[tls]\ntls_cert = 'x'",
+                "unknown key tls.tls_cert",
+                2,
+                1,
+                Some("did you mean cert in the section [tls]?"),
+            ),
+            ("[sever]\n", "unknown section [sever]", 1, 2, Some("did you mean [server]?")),
+            ("[plugins]\n", "unknown section [plugins]", 1, 2, None),
+            ("workers = 4", "unknown key workers", 1, 1, Some("workers belongs into the section [server]")),
+            ("server = 4", "server is a section, not a value", 1, 1, Some("write [server] on a line of its own")),
+            ("[server]\nworkers = true", "server.workers cannot be true or false", 2, 11, None),
+            ("[server]\nworkers = [1]", "server.workers cannot be a list", 2, 11, None),
+            ("[server]\nworkers = 1.5", "server.workers cannot be a number with a fraction", 2, 11, None),
+            ("[server]\nbind = [\":1\", true]", "server.bind cannot be true or false", 2, 15, None),
+            ("[app]\npreload = \"true\"", "app.preload cannot be a text", 2, 11, Some("write it without quotes")),
+            ("[app]\nenv = {A = 1}", "app.env cannot be a table", 2, 7, None),
+            ("# größe\n[app]\nloop = 'ä' # ö\nfactory = 1", "app.factory cannot be a number", 4, 11, None),
+        ];
+        for (text, message, line, column, hint) in cases {
+            assert_eq!(errors(text), [(message.to_owned(), line, column, hint.map(str::to_owned))], "{text}");
+        }
+    }
+
+    #[test]
+    fn a_syntax_error_has_its_place() {
+        let errors = errors("[server]\nworkers = = 4\n[plugins]\n");
+        assert!(errors[0].0.starts_with("the configuration file is not valid TOML: "), "{errors:?}");
+        assert_eq!(errors[0].1, 2);
+        assert!(!errors.iter().any(|error| error.0.contains("plugins")), "{errors:?}");
+    }
+
+    #[test]
+    fn any_text_is_read_without_panic() {
+        for text in [
+            "",
+            "\u{feff}[app]",
+            "[",
+            "a.b.c = 1",
+            "[[server]]\nworkers=1",
+            "[server]\nworkers=99999999999999999999",
+            "\"\" = 1",
+            "[app]\napp = \"\\u0000\"",
+            "[server]\nbind = [[\":1\"]]",
+            "x = \"ü",
+        ] {
+            exercise(text);
+        }
+    }
 }

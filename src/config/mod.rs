@@ -4,7 +4,7 @@
 //! - [`table`]: every option, once; flags, variables, keys of the file, help and reference are made from it
 //! - [`definition`]: what a row of the table says
 //! - [`layer`], [`file`]: one source of options, still as text, with the origin of each value
-//! - [`combine`]: precedence
+//! - [`combine`](combine()): which value of several wins
 //! - `resolve`, `listening`, `certificates`, `application`: text to settings, with all mistakes reported at once
 //! - [`show`]: options in the form of the file
 //! - [`bind`], [`duration`], [`size`]: the forms of single values
@@ -143,5 +143,19 @@ impl Disk for LocalDisk {
     fn holds_private_key(&self, path: &Path) -> bool {
         // An unreadable file is reported where it is read for TLS, with the system's reason.
         std::fs::read(path).map_or(true, |bytes| memchr::memmem::find(&bytes, b"PRIVATE KEY-----").is_some())
+    }
+}
+
+/// A disk without anything on it, for the fuzzer.
+#[derive(Debug, Clone, Copy)]
+pub struct EmptyDisk;
+
+impl Disk for EmptyDisk {
+    fn entry(&self, _: &Path) -> Option<DiskEntry> {
+        None
+    }
+
+    fn holds_private_key(&self, _: &Path) -> bool {
+        false
     }
 }

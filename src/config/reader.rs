@@ -78,33 +78,27 @@ impl<'a> Reader<'a> {
 
     /// An existing directory.
     pub(super) fn directory(&mut self, key: Key, given: &Given, text: &str) -> PathBuf {
-        let path = self.path(text);
-        self.require(key, given, &path, DiskEntry::Directory);
-        path
+        self.existing(key, given, text, DiskEntry::Directory)
     }
 
     /// An existing file.
     pub(super) fn file(&mut self, key: Key, given: &Given) -> PathBuf {
-        let path = self.path(&given.text);
-        self.require(key, given, &path, DiskEntry::File);
-        path
+        self.existing(key, given, &given.text, DiskEntry::File)
     }
 
-    fn require(&mut self, key: Key, given: &Given, path: &Path, wanted: DiskEntry) {
-        let (option, shown) = (definition(key).name, path.to_owned());
-        let problem = match (self.surroundings.disk.entry(path), wanted) {
+    fn existing(&mut self, key: Key, given: &Given, text: &str, wanted: DiskEntry) -> PathBuf {
+        let path = self.path(text);
+        let (option, shown) = (definition(key).name, path.clone());
+        let problem = match (self.surroundings.disk.entry(&path), wanted) {
             (None, _) => Problem::MissingPath { option, path: shown },
             (Some(DiskEntry::File), DiskEntry::Directory) => Problem::NotADirectory { option, path: shown },
             (Some(DiskEntry::Directory), DiskEntry::File) => Problem::NotAFile { option, path: shown },
-            _ => return,
+            _ => return path,
         };
-        let error = ConfigError::new(problem).at(&given.origin);
-        let relative = !Path::new(&given.text).is_absolute();
-        self.errors.push(if relative {
-            error.hint(format!("paths are relative to {}", self.surroundings.directory.display()))
-        } else {
-            error
-        });
+        let puzzling = matches!(problem, Problem::MissingPath { .. }) && !Path::new(text).is_absolute();
+        let hint = puzzling.then(|| format!("paths are relative to {}", self.surroundings.directory.display()));
+        self.errors.push(ConfigError { hint, ..ConfigError::new(problem).at(&given.origin) });
+        path
     }
 
     /// Notes that a value has the wrong form.

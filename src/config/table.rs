@@ -46,7 +46,7 @@ pub const HEADERS_MAX: u64 = monoceros_wire::HEADERS_MAX as u64 - 24;
 pub const FRONT_THREADS_MAX: u64 = 256;
 
 const SECOND: Duration = Duration::from_secs(1);
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const DAY: Duration = Duration::from_hours(24);
 /// Shortest time-out that is not zero.
 const MOMENT: Duration = Duration::from_millis(1);
 const TERABYTE: u64 = 1 << 40;
@@ -83,6 +83,7 @@ pub const ADDRESS_FORM: Kind = Kind::Text(
 
 const APPLICATION: &[Definition] = &[
     option(Key::App, "app.app", "app", "APP", APPLICATION_FORM)
+        .example("mysite.wsgi:application")
         .meaning("The application: module, module:attribute or module:factory()"),
     option(Key::Interface, "app.interface", "interface", "KIND", Kind::Choice(&["auto", "wsgi", "asgi"]))
         .default("auto")
@@ -95,14 +96,17 @@ const APPLICATION: &[Definition] = &[
         .peer("gunicorn: chdir"),
     option(Key::PythonPath, "app.pythonpath", "pythonpath", "DIR", DIRECTORY)
         .many()
+        .example("lib")
         .meaning("Directory put before sys.path; repeatable")
         .peer("gunicorn: pythonpath"),
     option(Key::Python, "app.python", "python", "FILE", Kind::Text("the path or the name of a Python program"))
         .computed("active virtualenv, .venv, python3")
+        .example(".venv/bin/python")
         .meaning("Python interpreter"),
     option(Key::Env, "app.env", "env", "NAME=VALUE", Kind::Text("NAME=VALUE"))
         .short('e')
         .many()
+        .example("DJANGO_SETTINGS_MODULE=mysite.settings")
         .meaning("Environment variable for the workers; repeatable")
         .peer("gunicorn: raw_env"),
     switch(Key::Preload, "app.preload", "preload", "no-preload")
@@ -115,6 +119,7 @@ const APPLICATION: &[Definition] = &[
         .default("auto")
         .meaning("ASGI lifespan: auto, on or off"),
     option(Key::RootPath, "app.root_path", "root-path", "PATH", PATH_PREFIX)
+        .example("/shop")
         .meaning("Path under which the application is mounted (SCRIPT_NAME, ASGI root_path)"),
 ];
 
@@ -122,6 +127,7 @@ const WORKERS: &[Definition] = &[
     option(Key::Workers, "server.workers", "workers", "N", count(1, WORKERS_MAX))
         .short('w')
         .computed("one per CPU core")
+        .example("4")
         .meaning("Worker processes")
         .peer("gunicorn: workers"),
     option(Key::Threads, "server.threads", "threads", "N", count(1, THREADS_MAX))
@@ -156,6 +162,7 @@ const WORKERS: &[Definition] = &[
         .peer("nginx: proxy_next_upstream_tries"),
     option(Key::StreamRequest, "upstream.stream_request", "stream-request", "PATH", PATH_PREFIX)
         .many()
+        .example("/upload")
         .meaning("Path prefix whose request bodies go to an ASGI application unbuffered; repeatable")
         .peer("nginx: proxy_request_buffering off"),
 ];
@@ -169,13 +176,16 @@ const LISTENING: &[Definition] = &[
         .peer("gunicorn: bind"),
     option(Key::RedirectHttp, "server.redirect_http", "redirect-http", "ADDRESS", ADDRESS_FORM)
         .bare(":80")
+        .example(":80")
         .meaning("Redirect plain HTTP on this address, :80 if none is named, to the TLS address"),
     option(Key::TlsCert, "tls.cert", "tls-cert", "FILE", PEM_FILE)
         .many()
+        .example("certs/site.pem")
         .meaning("Certificate chain, PEM; repeatable; may hold its key too")
         .peer("nginx: ssl_certificate"),
     option(Key::TlsKey, "tls.key", "tls-key", "FILE", PEM_FILE)
         .many()
+        .example("certs/site.key")
         .meaning("Private key of the certificate at the same place in order")
         .peer("nginx: ssl_certificate_key"),
     option(Key::TlsMinVersion, "tls.min_version", "tls-min-version", "VERSION", Kind::Choice(&["1.2", "1.3"]))
@@ -190,6 +200,7 @@ const LISTENING: &[Definition] = &[
         .peer("gunicorn: backlog"),
     option(Key::FrontThreads, "server.front_threads", "front-threads", "N", count(1, FRONT_THREADS_MAX))
         .computed("one per CPU core")
+        .example("2")
         .meaning("Threads that talk to clients")
         .peer("nginx: worker_processes"),
 ];
@@ -197,6 +208,7 @@ const LISTENING: &[Definition] = &[
 const STATIC_FILES: &[Definition] =
     &[option(Key::StaticDir, "static.dir", "static-dir", "[URL=]DIR", Kind::Text("DIR, or /url=DIR"))
         .many()
+        .example("/static=staticfiles")
         .meaning("Serve the files of DIR under URL, /static if none is named; repeatable")
         .peer("nginx: location, alias")];
 
@@ -277,6 +289,7 @@ const LOGGING: &[Definition] = &[
     .peer("gunicorn: loglevel"),
     option(Key::AccessLog, "log.access_log", "access-log", "FILE", Kind::Text("a file, or - for standard output"))
         .bare("-")
+        .example("-")
         .meaning("One line per request into this file, or - for standard output")
         .peer("gunicorn: accesslog"),
 ];

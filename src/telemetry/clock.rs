@@ -31,7 +31,7 @@ mod tests {
     #[test]
     fn text_changes_with_the_second_only() {
         let mut clock = Clock::default();
-        let start = UNIX_EPOCH + Duration::from_secs(1_795_471_200);
+        let start = UNIX_EPOCH + Duration::from_secs(1_795_471_201);
         let first = clock.at(start).to_owned();
         assert_eq!(first.len(), "2026-11-23 22:00:00".len());
         assert_eq!(clock.at(start + Duration::from_millis(999)), first);

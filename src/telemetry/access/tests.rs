@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use super::line::write_line;
 use super::*;
-use http::Request;
-use std::sync::mpsc::{Sender, channel};
+use http::{HeaderValue, Method, Request, Version};
+use std::io::Write;
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 fn parts(target: &str) -> Parts {
     Request::get(target).header("user-agent", "test/1").body(()).unwrap().into_parts().0
@@ -117,7 +119,7 @@ impl Write for Hanging {
 fn a_disk_that_hangs_costs_lines_not_time() {
     let (entered, hangs) = channel();
     let (let_go, release) = channel();
-    let log = AccessLog::start(Output::Test(Box::new(Hanging { entered, release }))).unwrap();
+    let log = AccessLog::start(Sink::Test(Box::new(Hanging { entered, release }))).unwrap();
     log.record(record("/first"));
     hangs.recv().unwrap();
     for _ in 0..QUEUE_RECORDS_MAX + 10 {
