@@ -3,13 +3,17 @@
 pub mod body;
 pub mod connection;
 pub mod files;
+pub mod forward;
 pub mod gate;
+pub mod intake;
 pub mod limits;
 pub mod listener;
 pub mod pipeline;
 pub mod redirect;
+pub mod reply;
 pub mod rescue;
 pub mod tls;
+pub mod tunnel;
 pub mod websocket;
 
 use body::Body;
@@ -56,7 +60,9 @@ pub enum Purpose {
     Http,
     Https,
     /// Answers every request with a redirect to the HTTPS listener on this port (`--redirect-http`).
-    RedirectToHttps { port: u16 },
+    RedirectToHttps {
+        port: u16,
+    },
 }
 
 /// What is known about a client's connection as a whole.
