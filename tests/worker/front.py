@@ -203,7 +203,11 @@ class Page:
         return state >> 32, Phase(state & 0xFF), entered_at, thread
 
     def hand(self, cell: int, stream: int) -> None:
-        struct.pack_into("<QQQ", self.memory, self._at(cell), stream << 32 | Phase.HANDED, 0, 0)
+        struct.pack_into("<QQQQ", self.memory, self._at(cell), stream << 32 | Phase.HANDED, 0, 0, 0)
+
+    def service(self, cell: int) -> int:
+        """How long the application took, in nanoseconds; zero before it has answered."""
+        return struct.unpack_from("<Q", self.memory, self._at(cell) + 24)[0]
 
     def swap(self, cell: int, stream: int, before: Phase, after: Phase) -> bool:
         if self.read(cell)[:2] != (stream, before):

@@ -262,6 +262,29 @@ def test_the_page_tells_since_when_and_where_a_request_runs(asgi):
     assert before < entered_at < time.monotonic_ns()
     exchange.cancel()
     exchange.done()
+    assert worker.page.service(exchange.cell) == 0
+
+
+def test_the_page_tells_how_long_the_answer_took(asgi):
+    async def app(scope, receive, send):
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.accept"})
+            return
+        await asyncio.sleep(0.02)
+        await respond(send, b"ok")
+        await asyncio.sleep(0.2)
+
+    worker = asgi(app)
+    exchange = worker.request()
+    exchange.response()
+    service = worker.page.service(exchange.cell)
+    assert 15_000_000 < service < 190_000_000
+    exchange.done()
+    assert worker.page.service(exchange.cell) == service, "work in the background does not count"
+    websocket = worker.websocket()
+    while websocket.next_frame().kind != Kind.DONE:
+        pass
+    assert worker.page.service(websocket.cell) == 0
 
 
 def test_slots_never_exceed_the_page(asgi):
@@ -424,8 +447,7 @@ def test_a_front_that_does_not_read_holds_up_nothing_but_itself(asgi):
 
     worker = asgi(app, concurrency=32)
     exchanges = [worker.request() for _ in range(32)]
-    for exchange in exchanges:
-        exchange.wait_phase  # noqa: B018 - nothing is read until here
+    # Nothing was read until here, and far more was sent than the socket holds.
     for exchange in exchanges:
         assert len(exchange.response().body) == 900_000
         exchange.done()

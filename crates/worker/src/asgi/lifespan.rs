@@ -58,7 +58,7 @@ impl Lifespan {
     /// Begins the lifespan of `app`. The loop is stopped when startup, and later shutdown, is over.
     pub(super) fn begin(
         app: &Bound<'_, PyAny>,
-        event_loop: Arc<EventLoop>,
+        event_loop: &Arc<EventLoop>,
         choice: LifespanChoice,
         state: &Bound<'_, PyDict>,
     ) -> PyResult<Py<Self>> {
