@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import array
 import collections
+import contextlib
 import enum
 import errno
 import fcntl
@@ -448,6 +449,7 @@ class Worker:
         self.exit_code: int | None = None
         self.ready: tuple[str, int] | None = None
         self.log_file = tempfile.TemporaryFile()
+        self.held: bytearray | None = None
 
     def __enter__(self) -> Worker:
         self.start()
@@ -635,7 +637,21 @@ class Worker:
 
     def send_frame(self, stream: int, kind: Kind, payload: bytes = b"", flags: int = 0, descriptor: int | None = None):
         flags |= DESCRIPTOR if descriptor is not None else 0
-        self.send_raw(struct.pack("<IIBBH", len(payload), stream, kind, flags, 0) + payload, descriptor)
+        data = struct.pack("<IIBBH", len(payload), stream, kind, flags, 0) + payload
+        if self.held is not None and descriptor is None:
+            self.held += data
+        else:
+            self.send_raw(data, descriptor)
+
+    @contextlib.contextmanager
+    def one_write(self):
+        """Frames sent inside leave together at the end, so that the worker reads them in one turn."""
+        self.held = bytearray()
+        try:
+            yield
+        finally:
+            data, self.held = bytes(self.held), None
+            self.send_raw(data)
 
     def send_raw(self, data: bytes, descriptor: int | None = None) -> None:
         """Writes bytes as they are; reads meanwhile, so that two full socket buffers cannot lock both sides."""

@@ -235,6 +235,41 @@ def test_recalled_requests_are_dropped_silently(asgi):
     assert not second.queue and second.phase == Phase.RECALLED
 
 
+async def blocking(scope, receive, send):
+    import time
+
+    if scope["path"] == "/slow":
+        time.sleep(0.25)
+    await respond(send, scope["path"].encode())
+
+
+def test_what_waits_behind_a_blocked_loop_can_be_recalled(asgi):
+    worker = asgi(blocking)
+    with worker.one_write():
+        slow, second, third = (worker.request("GET", path) for path in ("/slow", "/second", "/third"))
+    slow.wait_phase(Phase.ENTERED)
+    assert second.phase == third.phase == Phase.HANDED
+    assert second.recall()
+    assert third.response().body == b"/third"
+    assert slow.response().body == b"/slow"
+    assert not second.queue and second.phase == Phase.RECALLED
+    worker.drain()
+    assert worker.wait_exit() == 0
+
+
+def test_an_answer_does_not_wait_for_a_slow_successor(asgi):
+    worker = asgi(blocking)
+    for _ in range(2):
+        # The first round shows the worker what its application is like.
+        with worker.one_write():
+            exchanges = [worker.request("GET", path) for path in ("/slow", "/quick", "/slow")]
+        exchanges[0].response()
+        exchanges[1].response()
+        waiting = exchanges[2].phase
+        exchanges[2].response()
+    assert waiting in (Phase.HANDED, Phase.ENTERED), "the answer came after the slow one"
+
+
 def test_cancelling_a_waiting_request(asgi):
     worker = asgi(one_at_a_time, concurrency=1)
     first, second, third, fourth = (worker.request("POST", "/", stream=True) for _ in range(4))

@@ -1,6 +1,6 @@
 //! What the front's frames cause: requests are started or queued, everything else goes to its stream.
 
-use super::call::Call;
+use super::call::{Call, call_application};
 use super::failure::report;
 use super::http::HttpExchange;
 use super::identity::{Ending, Identity, Place};
@@ -8,11 +8,13 @@ use super::request_body::RequestBody;
 use super::server::{LinkFault, Queued, Running, Server};
 use super::stream::{Outcome, Stream, lock};
 use super::websocket::WebSocketExchange;
+use bytes::Bytes;
 use monoceros_wire::codec::DecodeError;
 use monoceros_wire::frame::{Frame, Kind, StreamId};
 use monoceros_wire::message::{Abort, Protocol, Request, RequestFacts};
 use monoceros_wire::page::Phase;
 use monoceros_wire::sys::monotonic_now;
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 
@@ -89,7 +91,7 @@ impl Server {
         self.released(py);
     }
 
-    /// Enters a request: from here on the application is responsible for it. A recalled one is dropped silently.
+    /// Makes the task of a request; its first step enters the application.
     fn start(slf: &Bound<'_, Self>, mut frame: Frame, followers: Vec<Frame>) -> Result<(), LinkFault> {
         let py = slf.py();
         let this = slf.get();
@@ -98,63 +100,70 @@ impl Server {
         let body = RequestBody::new(request.facts.body, request.body.clone(), file);
         let body = body.ok_or(DecodeError::MissingDescriptor("request"))?;
         let place = Place { stream: frame.stream, cell: request.cell };
-        if !this.page.enter(place.cell, place.stream, monotonic_now(), this.thread) {
-            return Ok(());
-        }
         lock(&this.table).running += 1;
-        match Self::make_exchange(slf, place, &request, body) {
-            Ok((stream, exchange)) => {
-                let running = Running { stream: stream.clone_ref(py), task: None };
-                lock(&this.table).streams.insert(place.stream, running);
-                for frame in followers {
-                    this.deliver(py, frame)?;
-                }
-                if let Err(error) = this.spawn(&request, place.stream, &stream, &exchange) {
-                    stream.returned(py, &Outcome::Raised(error));
-                }
-            }
+        let stream = match Self::make_exchange(slf, place, &request, body) {
+            Ok(stream) => stream,
             Err(error) => {
                 report(py, "monoceros: a request could not be started", Some(&error));
                 this.ended(py, place, Ending::Abort(Abort::Raised));
+                return Ok(());
             }
+        };
+        let running = Running { stream: stream.clone_ref(py), task: None };
+        lock(&this.table).streams.insert(place.stream, running);
+        for frame in followers {
+            this.deliver(py, frame)?;
+        }
+        if let Err(error) = this.spawn(py, place.stream, stream.clone_ref(py), frame.payload.clone()) {
+            stream.returned(py, &Outcome::Raised(error));
         }
         Ok(())
     }
 
-    fn make_exchange<'py>(
-        slf: &Bound<'py, Self>,
+    fn make_exchange(
+        slf: &Bound<'_, Self>,
         place: Place,
         request: &Request<'_>,
         body: RequestBody,
-    ) -> PyResult<(Stream, Bound<'py, PyAny>)> {
+    ) -> PyResult<Stream> {
         let py = slf.py();
         let RequestFacts { method, path, protocol, .. } = request.facts;
         let label = format!("{} {}", String::from_utf8_lossy(method), String::from_utf8_lossy(path));
         let identity = Identity { server: slf.clone().unbind(), place, label: label.into() };
         Ok(match protocol {
-            Protocol::Http => {
-                let exchange = Bound::new(py, HttpExchange::new(identity, body, method == b"HEAD"))?;
-                (Stream::Http(exchange.clone().unbind()), exchange.into_any())
-            }
-            Protocol::WebSocket => {
-                let exchange = Bound::new(py, WebSocketExchange::new(identity))?;
-                (Stream::WebSocket(exchange.clone().unbind()), exchange.into_any())
-            }
+            Protocol::Http => Stream::Http(Py::new(py, HttpExchange::new(identity, body, method == b"HEAD"))?),
+            Protocol::WebSocket => Stream::WebSocket(Py::new(py, WebSocketExchange::new(identity))?),
         })
     }
 
-    /// Calls the application, in a task of its own.
-    fn spawn(&self, request: &Request<'_>, id: StreamId, stream: &Stream, exchange: &Bound<'_, PyAny>) -> PyResult<()> {
-        let py = exchange.py();
-        let scope = self.scopes.build(py, request)?;
-        let receive = exchange.getattr(intern!(py, "receive"))?;
-        let send = exchange.getattr(intern!(py, "send"))?;
-        let call = Call::new(self.app.bind(py), stream.clone_ref(py), (scope.into_any(), receive, send))?;
-        let task = self.event_loop.create_task(Bound::new(py, call)?.as_any(), &format!("monoceros-request-{id}"))?;
+    fn spawn(&self, py: Python<'_>, id: StreamId, stream: Stream, request: Bytes) -> PyResult<()> {
+        let call = Bound::new(py, Call::handed(stream, request))?;
+        let task = self.event_loop.create_task(call.as_any(), &format!("monoceros-request-{id}"))?;
         if let Some(running) = lock(&self.table).streams.get_mut(&id) {
             running.task = Some(task.unbind());
         }
         Ok(())
+    }
+
+    /// Calls the application: from here on it is responsible for the request. A recalled one is dropped silently.
+    pub(super) fn enter<'py>(
+        &self,
+        exchange: &Bound<'py, PyAny>,
+        place: Place,
+        request: &Bytes,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = exchange.py();
+        let now = monotonic_now();
+        self.flush_before_entering(py, now);
+        if !self.page.enter(place.cell, place.stream, now, self.thread) {
+            self.recalled(py, place);
+            return Ok(None);
+        }
+        let request = Request::decode(request).map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+        let scope = self.scopes.build(py, &request)?;
+        let receive = exchange.getattr(intern!(py, "receive"))?;
+        let send = exchange.getattr(intern!(py, "send"))?;
+        call_application(self.app.bind(py), (scope.into_any(), receive, send)).map(Some)
     }
 
     pub(super) fn begin_drain(&self, py: Python<'_>) {

@@ -9,6 +9,7 @@ use super::request_body::{Piece, RequestBody};
 use super::response::Response;
 use super::server::{LinkFault, Server};
 use super::stream::{Operation, Outcome, Stream, Waiters, lock};
+use bytes::Bytes;
 use monoceros_wire::frame::{Frame, Kind};
 use monoceros_wire::message::{Abort, decode_amount};
 use monoceros_wire::outbound::Outbound;
@@ -48,6 +49,10 @@ impl HttpExchange {
 
     pub(super) fn server(&self) -> &Server {
         self.identity.server.get()
+    }
+
+    pub(super) fn enter<'py>(&self, slf: &Bound<'py, Self>, request: &Bytes) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.server().enter(slf.as_any(), self.identity.place, request)
     }
 
     pub(super) fn waiters(&self) -> &Waiters {

@@ -8,6 +8,7 @@
 //!   have in common
 //! - `request_body`, `response`, `flow`: what is received and sent, in which order, within which credit
 //! - `call`, `awaitable`: coroutines without a Python frame: the application's call, the results of `receive`, `send`
+//! - `pace`: when a finished answer may wait for the next one
 //! - `scope`, `events`, `fields`: from and to Python's dictionaries
 //! - `failure`: what the log is told
 //!
@@ -26,6 +27,7 @@ mod flow;
 mod http;
 mod identity;
 mod lifespan;
+mod pace;
 mod request_body;
 mod response;
 mod scope;

@@ -5,6 +5,7 @@ use super::awaitable::Completed;
 use super::event_loop::EventLoop;
 use super::failure::report;
 use super::identity::{Ending, Place};
+use super::pace::Pace;
 use super::scope::ScopeFactory;
 use super::stream::{Stream, lock};
 use monoceros_wire::codec::DecodeError;
@@ -66,16 +67,19 @@ pub(super) struct Table {
     exit: Option<i32>,
 }
 
+#[derive(Default)]
 struct Output {
     outbound: Outbound,
     /// A flush will come without being asked for.
     flush_ahead: bool,
     /// The socket is full: the loop tells when it is writable.
     waiting: bool,
+    pace: Pace,
 }
 
 struct Callbacks {
     flush: Py<PyAny>,
+    writable: Py<PyAny>,
     start_queued: Py<PyAny>,
     /// The context in which the worker was started: a request must not inherit the variables of another.
     context: Py<PyAny>,
@@ -123,7 +127,7 @@ impl Server {
             completed: Py::new(py, Completed)?.into_any(),
             callbacks: PyOnceLock::new(),
             inbound: Mutex::default(),
-            output: Mutex::new(Output { outbound: Outbound::default(), flush_ahead: false, waiting: false }),
+            output: Mutex::default(),
             table: Mutex::new(Table {
                 streams: HashMap::new(),
                 queue: VecDeque::new(),
@@ -136,6 +140,7 @@ impl Server {
         let this = Bound::new(py, this)?;
         let callbacks = Callbacks {
             flush: this.getattr("flush")?.unbind(),
+            writable: this.getattr("writable")?.unbind(),
             start_queued: this.getattr("start_queued")?.unbind(),
             context: py.import("contextvars")?.call_method0("copy_context")?.unbind(),
         };
@@ -239,6 +244,17 @@ impl Server {
         self.stop_loop(py);
     }
 
+    /// The front has taken a request back: nothing is said about it.
+    pub(super) fn recalled(&self, py: Python<'_>, place: Place) {
+        let removed = {
+            let mut table = lock(&self.table);
+            table.running -= 1;
+            table.streams.remove(&place.stream)
+        };
+        drop(removed);
+        self.released(py);
+    }
+
     /// The answer is complete: the front learns how long it took, whatever the application does afterwards.
     pub(super) fn answered(&self, place: Place) {
         if let Some(facts) = self.page.read(place.cell)
@@ -325,18 +341,35 @@ impl Server {
         self.abandon(py, Some(&reason));
     }
 
-    fn watch_writable(&self, slf: &Bound<'_, Self>, watch: bool) {
-        let py = slf.py();
+    fn watch_writable(&self, py: Python<'_>, watch: bool) {
         let descriptor = self.socket.as_raw_fd();
         let event_loop = self.event_loop.bind(py);
+        let Some(callbacks) = self.callbacks.get(py) else { return };
         let done = if watch {
-            slf.getattr(intern!(py, "writable"))
-                .and_then(|callback| event_loop.call_method1(intern!(py, "add_writer"), (descriptor, callback)))
+            event_loop.call_method1(intern!(py, "add_writer"), (descriptor, &callbacks.writable))
         } else {
             event_loop.call_method1(intern!(py, "remove_writer"), (descriptor,))
         };
         if let Err(error) = done {
             error.write_unraisable(py, None);
+        }
+    }
+
+    /// Lets finished answers go before an application is entered that may keep them waiting.
+    pub(super) fn flush_before_entering(&self, py: Python<'_>, now: u64) {
+        let due = {
+            let mut output = lock(&self.output);
+            output.pace.enter(now) && !output.waiting && !output.outbound.is_empty()
+        };
+        if due {
+            self.flush_now(py);
+        }
+    }
+
+    fn flush_now(&self, py: Python<'_>) {
+        if !self.write(py) {
+            lock(&self.output).waiting = true;
+            self.watch_writable(py, true);
         }
     }
 
@@ -367,7 +400,11 @@ impl Server {
         let this = slf.get();
         lock(&this.table).dispatching = true;
         // What is sent meanwhile leaves below, with one call.
-        lock(&this.output).flush_ahead = true;
+        {
+            let mut output = lock(&this.output);
+            output.flush_ahead = true;
+            output.pace.begin_turn();
+        }
         let entered = lock(&this.table).running;
         let outcome = (0..READS_PER_TURN)
             .try_fold(true, |more, _| if more && this.exit().is_none() { Self::receive(slf) } else { Ok(false) })
@@ -380,7 +417,7 @@ impl Server {
             // The new tasks run in the next turn; the flush comes behind them and takes their answers along.
             this.schedule(py, |callbacks| &callbacks.flush);
         } else {
-            Self::flush(slf);
+            this.flush(py);
         }
     }
 
@@ -389,27 +426,25 @@ impl Server {
         let this = slf.get();
         if this.write(slf.py()) {
             lock(&this.output).waiting = false;
-            this.watch_writable(slf, false);
+            this.watch_writable(slf.py(), false);
         }
     }
 
-    fn flush(slf: &Bound<'_, Self>) {
-        let this = slf.get();
-        {
-            let mut output = lock(&this.output);
+    fn flush(&self, py: Python<'_>) {
+        let due = {
+            let mut output = lock(&self.output);
             output.flush_ahead = false;
-            if output.waiting || output.outbound.is_empty() {
-                return;
-            }
-        }
-        if !this.write(slf.py()) {
-            lock(&this.output).waiting = true;
-            this.watch_writable(slf, true);
+            output.pace.begin_turn();
+            !output.waiting && !output.outbound.is_empty()
+        };
+        if due {
+            self.flush_now(py);
         }
     }
 
     fn start_queued(slf: &Bound<'_, Self>) {
         let this = slf.get();
+        lock(&this.output).pace.begin_turn();
         if this.exit().is_none()
             && let Err(fault) = Self::start_waiting(slf)
         {

@@ -120,6 +120,10 @@ impl WebSocketExchange {
         self.identity.server.get()
     }
 
+    pub(super) fn enter<'py>(&self, slf: &Bound<'py, Self>, request: &Bytes) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.server().enter(slf.as_any(), self.identity.place, request)
+    }
+
     pub(super) fn waiters(&self) -> &Waiters {
         &self.waiters
     }
