@@ -12,7 +12,7 @@ fuzz_target!(|data: &[u8]| {
     for bytes in input.chunks(usize::from(piece) + 1) {
         decoder.buffer().extend_from_slice(bytes);
         loop {
-            match decoder.next() {
+            match decoder.next_event() {
                 Ok(Some(_)) => {}
                 Ok(None) => break,
                 Err(_) => return,

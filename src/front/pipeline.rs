@@ -1,27 +1,27 @@
 //! The request path, read from top to bottom.
 
 use super::body::Body;
-use super::files::{Files, Outcome};
+use super::files::{ALLOWED_METHODS, Files, Outcome};
 use super::gate::meaning;
-use super::intake::{self, IntakeError};
+use super::intake;
 use super::rescue::{self, Failure};
 use super::websocket::handshake::{self, Opening};
 use super::{Answer, ConnectionInfo, forward, limits, reply, tunnel, websocket};
-use crate::telemetry::access::{AccessEntry, AccessLog};
-use crate::upstream::error::UpstreamError;
+use crate::telemetry::access::{AccessEntry, AccessLog, Counted};
 use crate::upstream::exchange::Event;
-use crate::upstream::failover::is_idempotent;
-use crate::upstream::pool::{Conversation, Pool};
-use crate::upstream::request::{EncodedRequest, RequestBody};
+use crate::upstream::pool::{Conversation, Pool, Sender};
+use crate::upstream::request::RequestBody;
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use monoceros_wire::frame::{FLAG_END, Kind};
 use monoceros_wire::message::{BodySource, Protocol};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Everything a request may need on its way.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ impl Answer for Pipeline {
             Err(failure) => rescue::respond(&failure, &parts.method, &parts.headers),
         };
         match entry {
-            Some(entry) => self.log(entry, worker, response),
+            Some(entry) => Self::log(entry, worker, response),
             None => response,
         }
     }
@@ -61,10 +61,15 @@ impl Pipeline {
         if let Some(opening) = handshake::examine(parts, &self.websocket).map_err(Failure::WebSocket)? {
             return self.open_websocket(connection, parts, &opening, worker).await;
         }
-        match self.files.answer(&parts.method, parts.uri.path(), &parts.headers).await {
+        let target = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+        match self.files.answer(&parts.method, target, &parts.headers) {
             Outcome::Response(response) => return Ok(response),
             Outcome::NotFound => return Err(Failure::NotFound),
-            Outcome::MethodNotAllowed => return Err(Failure::MethodNotAllowed { allow: "GET, HEAD" }),
+            Outcome::MethodNotAllowed => return Err(Failure::MethodNotAllowed { allow: ALLOWED_METHODS }),
+            Outcome::Failed(error) => {
+                tracing::error!("a static file cannot be read: {error}");
+                return Err(Failure::Internal);
+            }
             Outcome::NotMine => {}
         }
         if self.is_streamed(parts.uri.path()) && !http_body::Body::is_end_stream(&body) {
@@ -86,11 +91,10 @@ impl Pipeline {
             memory: self.pool.settings().body_memory,
             timeout: self.limits.body_timeout,
         };
-        let intake = intake::read(body, limits).await.map_err(|error| Failure::from(error))?;
+        let intake = intake::read(body, limits).await?;
         let request = forward::encode(connection, parts, Protocol::Http, intake.source, intake.length, intake.body)?;
         let conversation = self.pool.send(request)?;
-        let response = self.first_answer(conversation, worker).await?;
-        Ok(response)
+        self.first_answer(conversation, worker).await
     }
 
     /// The body piece by piece, while the worker already runs (`--stream-request`).
@@ -177,7 +181,30 @@ impl Pipeline {
         }
     }
 
+    /// Notes the answer in the access log when its body has gone out.
+    fn log(mut entry: AccessEntry, worker: Option<u32>, response: Response<Body>) -> Response<Body> {
+        entry.answered(response.status(), worker, None);
+        response.map(|body| Body::stream(Counted::new(body, entry)))
+    }
+
     fn is_streamed(&self, path: &str) -> bool {
         self.pool.settings().stream_request.iter().any(|prefix| path.starts_with(prefix.as_str()))
+    }
+}
+
+/// Passes a body on as it arrives. `None`: it broke off, was too long, or nobody wants it any more.
+async fn pass_body_on(mut body: Incoming, sender: &Sender, limit: u64, timeout: Duration) -> Option<()> {
+    let mut length = 0;
+    loop {
+        let frame = tokio::time::timeout(timeout, body.frame()).await.ok()?;
+        let Some(frame) = frame else {
+            return sender.send(Kind::Body, 0, FLAG_END, Bytes::new()).await.ok();
+        };
+        let Ok(piece) = frame.ok()?.into_data() else { continue };
+        length += piece.len() as u64;
+        if limit > 0 && length > limit {
+            return None;
+        }
+        sender.send(Kind::Body, 0, 0, piece).await.ok()?;
     }
 }

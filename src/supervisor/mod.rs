@@ -2,6 +2,7 @@
 
 pub mod extension;
 mod output;
+pub mod python;
 pub mod state;
 mod zygote;
 

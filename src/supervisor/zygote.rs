@@ -57,7 +57,7 @@ impl Zygote {
         drop(theirs);
         let output = Output { stdout: child.stdout.take(), stderr: child.stderr.take() };
         set_nonblocking(&ours, true)?;
-        let zygote = Self { control: AsyncFd::register(ours).map_err(io::Error::from)?, child };
+        let zygote = Self { control: crate::sys::readiness::watch(ours)?, child };
         zygote.send(
             &Order::Configure { version: monoceros_wire::VERSION, settings: settings.app.clone() },
             &[],

@@ -1,5 +1,8 @@
 //! System calls that need `unsafe` or have no safe wrapper.
 
+pub mod readiness;
+#[expect(unsafe_code, reason = "a number given on the command line becomes an owned descriptor")]
+pub mod socket;
 pub mod spawn;
 
 use rustix::fs::{Mode, OFlags};
@@ -18,4 +21,11 @@ pub fn unnamed_file() -> io::Result<OwnedFd> {
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Allows as many open files as the system does: every connection is one.
+pub fn raise_descriptor_limit() -> io::Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?)
 }

@@ -1,4 +1,15 @@
 //! Logs: what the program tells the operator.
+//!
+//! # Layout
+//! - [`log`]: the program's own lines, and what the workers print
+//! - [`access`]: one line per request, written off the request path
+//! - [`clock`]: the time at the beginning of a line
+
+pub mod access;
+pub mod clock;
+pub mod log;
+
+pub use log::{OutputStream, worker_output};
 
 use std::path::PathBuf;
 
@@ -30,16 +41,4 @@ pub enum AccessLog {
     /// `-` on the command line.
     StandardOutput,
     File(PathBuf),
-}
-
-/// Which output of a worker a line came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OutputStream {
-    Stdout,
-    Stderr,
-}
-
-/// Passes a line on that a worker (or, without number, the zygote) has printed.
-pub fn worker_output(worker: Option<u32>, stream: OutputStream, line: &str) {
-    let _ = (worker, stream, line);
 }

@@ -325,12 +325,12 @@ pub enum LinkFault {
 
 /// Runs the link of a new member until it ends; the pool learns everything that happens.
 pub async fn run(link: Arc<Link>, socket: OwnedFd, pool: Arc<Pool>) {
-    let fault = match AsyncFd::register(socket) {
+    let fault = match crate::sys::readiness::watch(socket) {
         Ok(socket) => {
             let mut task = LinkTask { link: &link, socket, inbound: Inbound::default(), outbound: Outbound::default() };
             poll_fn(|context| task.poll(context, &pool)).await
         }
-        Err(error) => LinkFault::Io(error.into()),
+        Err(error) => LinkFault::Io(error),
     };
     pool.lose(&link);
     let worker = link.worker;

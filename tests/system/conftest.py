@@ -8,9 +8,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from harness import Server  # noqa: E402
-from harness.certificate import Certificate, make_certificate  # noqa: E402
-from harness.server import PROGRAM  # noqa: E402
+from harness import Server
+from harness.certificate import Certificate, make_certificate
+from harness.server import PROGRAM
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

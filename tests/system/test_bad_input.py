@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from harness import Finished, Server, run_to_end
 from harness.certificate import Certificate
 
@@ -229,20 +230,20 @@ def write(directory: Path, text: str) -> Path:
 
 
 def test_unknown_key_in_the_configuration(tmp_path: Path) -> None:
-    done = refused("--config", write(tmp_path, 'app = "plain_wsgi:app"\nworkerz = 2\n'))
+    done = refused("--config", write(tmp_path, '[app]\napp = "plain_wsgi:app"\n[server]\nworkerz = 2\n'))
     assert "workerz" in done.errors
     assert "monoceros.toml" in done.errors
     assert "workers" in done.errors, f"does not say what was probably meant:\n{done.errors}"
 
 
 def test_configuration_that_is_not_toml(tmp_path: Path) -> None:
-    done = refused("--config", write(tmp_path, 'app = "plain_wsgi:app\n'))
+    done = refused("--config", write(tmp_path, '[app]\napp = "plain_wsgi:app\n'))
     assert "monoceros.toml" in done.errors
-    assert re.search(r"line 1|:1|1 \|", done.errors), done.errors
+    assert re.search(r"line 2|:2\b", done.errors), done.errors
 
 
 def test_configuration_with_a_value_of_the_wrong_type(tmp_path: Path) -> None:
-    done = refused("--config", write(tmp_path, 'app = "plain_wsgi:app"\nworkers = "two"\n'))
+    done = refused("--config", write(tmp_path, '[app]\napp = "plain_wsgi:app"\n[server]\nworkers = "two"\n'))
     assert "workers" in done.errors
 
 

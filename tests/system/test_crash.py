@@ -7,11 +7,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
 from harness import Server, eventually
 from harness.certificate import Certificate
 from harness.http import Background
 from harness.http2 import Code, Http2Connection, Kind
-from harness.processes import is_alive, unread_bytes
+from harness.processes import children, is_alive, unread_bytes
 from harness.raw import ConnectionEnded, RawConnection
 
 APPLICATIONS = pytest.mark.parametrize("app", ["plain_wsgi:app", "plain_asgi:app"], ids=["wsgi", "asgi"])
@@ -203,8 +206,6 @@ def test_workers_killed_under_load_lose_nothing() -> None:
 
 def test_the_zygote_killed_is_replaced_too() -> None:
     """Workers of a dead zygote could never be replaced one by one; serving has to go on all the same."""
-    from harness.processes import children
-
     with Server("plain_wsgi:app", workers=2) as server:
         (zygote,) = children(server.pid)
         os.kill(zygote, signal.SIGKILL)
@@ -214,9 +215,6 @@ def test_the_zygote_killed_is_replaced_too() -> None:
 
 
 def test_websocket_of_a_killed_worker_is_closed_with_1011_or_1012() -> None:
-    from websockets.exceptions import ConnectionClosed
-    from websockets.sync.client import connect
-
     with Server("plain_asgi:app") as server:
         with connect(server.url.replace("http", "ws", 1) + "/echo", compression=None) as socket:
             socket.send("die")

@@ -5,12 +5,13 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
+
 from harness import Server
 from harness.certificate import Certificate
 from harness.curl import curl
@@ -52,7 +53,7 @@ def site(
     serve_module: Callable[..., Server],
     certificate: Certificate,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Site]:
+) -> Site:
     data = tmp_path_factory.mktemp(f"django-{request.param}")
     manage(data, "migrate", "--verbosity=0")
     manage(data, "collectstatic", "--no-input", "--verbosity=0")
@@ -73,7 +74,7 @@ def site(
         cwd=SITE,
         workers=2,
     )
-    yield Site(server, data, certificate)
+    return Site(server, data, certificate)
 
 
 both_versions = pytest.mark.parametrize("http2", [False, True], ids=["h1", "h2"])

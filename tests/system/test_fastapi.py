@@ -8,9 +8,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from websockets.asyncio.client import connect
+
 from harness import Server, eventually
 from harness.certificate import Certificate
-from websockets.asyncio.client import connect
 
 
 @pytest.fixture(scope="module")

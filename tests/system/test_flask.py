@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from harness import Server
 from harness.certificate import Certificate
 from harness.curl import NAMES, curl

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from harness import Server, eventually
 from harness.http import Background
 

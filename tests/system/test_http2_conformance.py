@@ -9,13 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
+
 from harness import Server
 from harness.certificate import Certificate
 from harness.http2 import (
     ACK,
+    ENABLE_PUSH,
     END_HEADERS,
     END_STREAM,
-    ENABLE_PUSH,
     HEADER_TABLE_SIZE,
     INITIAL_WINDOW_SIZE,
     MAX_CONCURRENT_STREAMS,

@@ -4,6 +4,7 @@ from contextlib import ExitStack
 
 import httpx
 import pytest
+
 from harness import Server
 from harness.certificate import Certificate
 from harness.http2 import INITIAL_WINDOW_SIZE, PREFACE, Http2Connection, Kind, frame, settings

@@ -10,12 +10,13 @@ import aiohttp
 import httpx
 import pytest
 import websockets
+from websockets.asyncio.client import connect
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory, PerMessageDeflate
+
 from harness import Server, eventually
 from harness.certificate import Certificate
 from harness.curl import NAMES, curl
 from harness.files import make_file, sha256_of_blocks
-from websockets.asyncio.client import connect
-from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory, PerMessageDeflate
 
 BLOCK = bytes(range(256)) * 1024
 

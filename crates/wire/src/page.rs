@@ -196,9 +196,7 @@ impl Page {
 
     fn swap(&self, index: u32, stream: StreamId, from: Phase, to: Phase) -> bool {
         self.cell(index).is_some_and(|cell| {
-            cell[0]
-                .compare_exchange(word(stream, from), word(stream, to), Ordering::AcqRel, Ordering::Acquire)
-                .is_ok()
+            cell[0].compare_exchange(word(stream, from), word(stream, to), Ordering::AcqRel, Ordering::Acquire).is_ok()
         })
     }
 }

@@ -31,7 +31,7 @@ pub enum Event {
 
 /// Cuts what a client sends into messages.
 ///
-/// Bytes are appended to [`Decoder::buffer`]; then [`Decoder::next`] is called until it has no more. After an error or
+/// Bytes are appended to [`Decoder::buffer`]; then [`Decoder::next_event`] is called until it has no more. After an error or
 /// a close frame everything further is ignored.
 #[derive(Debug)]
 pub struct Decoder {
@@ -89,7 +89,7 @@ impl Decoder {
     }
 
     /// The next thing the client sent; `None` when more bytes are needed.
-    pub fn next(&mut self) -> Result<Option<Event>, ProtocolError> {
+    pub fn next_event(&mut self) -> Result<Option<Event>, ProtocolError> {
         if self.ended {
             self.buffer.clear();
             return Ok(None);
@@ -267,16 +267,14 @@ impl Encoder {
     pub fn message(&mut self, text: bool, data: Bytes, output: &mut BytesMut) -> Bytes {
         let opcode = if text { Opcode::Text } else { Opcode::Binary };
         let compressed = match &mut self.deflater {
-            Some(deflater) if (COMPRESS_MIN..=COMPRESS_MAX).contains(&data.len()) => match deflater.message(&data) {
-                Ok(compressed) => Some(compressed),
-                // A compressor without memory is given up; the message itself needs none.
-                Err(_) => {
-                    self.deflater = None;
-                    None
-                }
-            },
+            Some(deflater) if (COMPRESS_MIN..=COMPRESS_MAX).contains(&data.len()) => Some(deflater.message(&data)),
             _ => None,
         };
+        // A compressor that failed is in no state to go on; messages need none.
+        if let Some(Err(_)) = compressed {
+            self.deflater = None;
+        }
+        let compressed = compressed.and_then(Result::ok);
         let is_compressed = compressed.is_some();
         let payload = compressed.map_or(data, Bytes::from);
         frame::write_head(opcode, true, is_compressed, payload.len(), output);

@@ -187,8 +187,9 @@ mod tests {
 
     #[test]
     fn requests_that_open_a_websocket_and_requests_that_do_not() {
+        type Replaced = &'static [(&'static str, &'static str)];
         let opens = |request: &Parts| examine(request, &Settings::default()).map(|opening| opening.is_some());
-        let cases: &[(&[(&str, &str)], Result<bool, Refusal>)] = &[
+        let cases: &[(Replaced, Result<bool, Refusal>)] = &[
             (&[], Ok(true)),
             (&[("connection", "keep-alive, Upgrade")], Ok(true)),
             (&[("connection", "keep-alive"), ("connection", "upgrade")], Ok(true)),

@@ -3,29 +3,25 @@
 //! The client's pings are answered here, silent clients are pinged, and the closing handshake is done in both
 //! directions; the worker sees only whole messages and one end.
 
+mod keep_alive;
+mod output;
+
 use super::Settings;
 use super::codec::{Decoder, Encoder, Event};
 use super::extension::Agreement;
 use super::frame::close_code;
-use bytes::{Buf, Bytes, BytesMut};
-use std::collections::VecDeque;
-use std::io::{self, IoSlice};
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use keep_alive::{Alive, KeepAlive};
+use output::Output;
+use std::io;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 /// Bytes asked for in one read.
 const READ_CHUNK: usize = 16 << 10;
-
-/// With more than this many bytes unsent, the worker is not asked for more.
-const OUTPUT_HIGH: usize = 64 << 10;
-
-/// Payloads from this size on are written from where they are instead of being copied behind their head.
-const COPY_MAX: usize = 8 << 10;
-
-/// Most pieces given to one write.
-const PIECES_MAX: usize = 16;
 
 /// After the close frames the client is given this long to end the connection, so that its last bytes do not make
 /// the kernel reset it before the close frame was read.
@@ -170,37 +166,45 @@ impl<T: AsyncRead + AsyncWrite> Session<T> {
             }
             self.queue_pong();
             // In this order, so that one write carries all that the worker has ready.
-            tokio::select! {
+            let heard = tokio::select! {
                 biased;
+                () = to_worker.ready(), if self.delivery.is_some() => {
+                    if let Some(message) = self.delivery.take() {
+                        to_worker.deliver(message);
+                    }
+                    None
+                }
                 message = from_worker.receive(), if self.output.is_low() && self.close_deadline.is_none() => {
                     self.take_message(message);
                     self.set(timer.as_mut());
+                    None
                 }
                 result = self.output.write_some(&mut self.writer), if self.output.is_pending() => {
                     if result.is_err() {
                         return End::abnormal();
                     }
+                    // A worker that never pauses must not keep the client from being heard.
+                    let may_read = self.delivery.is_none();
+                    may_read.then(|| read_more(&mut self.reader, &mut self.decoder).now_or_never()).flatten()
                 }
-                () = to_worker.ready(), if self.delivery.is_some() => {
-                    if let Some(message) = self.delivery.take() {
-                        to_worker.deliver(message);
-                    }
-                }
-                result = read_more(&mut self.reader, &mut self.decoder), if self.delivery.is_none() => {
-                    match result {
-                        Ok(length) if length > 0 => self.alive.heard(Instant::now()),
-                        _ => return End::abnormal(),
-                    }
-                    if self.next_deadline() < timer.deadline() {
-                        self.set(timer.as_mut());
-                    }
-                }
+                result = read_more(&mut self.reader, &mut self.decoder), if self.delivery.is_none() => Some(result),
                 () = timer.as_mut() => {
                     if let Some(end) = self.time_passed(Instant::now()) {
                         return end;
                     }
                     self.set(timer.as_mut());
+                    None
                 }
+            };
+            match heard {
+                None => {}
+                Some(Ok(length)) if length > 0 => {
+                    self.alive.heard(Instant::now());
+                    if self.next_deadline() < timer.deadline() {
+                        self.set(timer.as_mut());
+                    }
+                }
+                Some(_) => return End::abnormal(),
             }
         }
     }
@@ -208,7 +212,7 @@ impl<T: AsyncRead + AsyncWrite> Session<T> {
     /// Takes what was decoded, up to the first message that has to be delivered.
     fn take_events(&mut self) -> Option<End> {
         while self.delivery.is_none() {
-            match self.decoder.next() {
+            match self.decoder.next_event() {
                 Ok(None) => return None,
                 Ok(Some(Event::Message { text, data })) => {
                     // Once closed by the server, the application takes nothing more.
@@ -324,132 +328,6 @@ async fn read_more(reader: &mut (impl AsyncRead + Unpin), decoder: &mut Decoder)
         result
     })
     .await
-}
-
-/// Frames on their way to the client.
-#[derive(Debug, Default)]
-struct Output {
-    /// Sent before `small`.
-    pieces: VecDeque<Bytes>,
-    pieces_length: usize,
-    /// Heads and short payloads, back to back.
-    small: BytesMut,
-    /// Whether something was written since the last flush: a TLS stream keeps records back.
-    unflushed: bool,
-}
-
-impl Output {
-    fn is_low(&self) -> bool {
-        self.pieces_length + self.small.len() < OUTPUT_HIGH
-    }
-
-    fn is_pending(&self) -> bool {
-        self.unflushed || self.pieces_length + self.small.len() > 0
-    }
-
-    fn push_payload(&mut self, payload: Bytes) {
-        if payload.len() <= COPY_MAX {
-            self.small.extend_from_slice(&payload);
-        } else {
-            self.pieces_length += self.small.len() + payload.len();
-            self.pieces.push_back(self.small.split().freeze());
-            self.pieces.push_back(payload);
-        }
-    }
-
-    /// One write, or the flush after the last. May be dropped and called again.
-    async fn write_some(&mut self, writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
-        if self.pieces.is_empty() && self.small.is_empty() {
-            writer.flush().await?;
-            self.unflushed = false;
-            return Ok(());
-        }
-        let mut slices = [IoSlice::new(&[]); PIECES_MAX];
-        let all = self.pieces.iter().map(|piece| &piece[..]).chain(std::iter::once(&self.small[..]));
-        let mut count = 0;
-        for (slice, piece) in slices.iter_mut().zip(all) {
-            *slice = IoSlice::new(piece);
-            count += 1;
-        }
-        let written = writer.write_vectored(&slices[..count]).await?;
-        if written == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
-        self.unflushed = true;
-        self.remove(written);
-        Ok(())
-    }
-
-    fn remove(&mut self, written: usize) {
-        let mut written = written;
-        while let Some(piece) = self.pieces.front_mut() {
-            if piece.len() > written {
-                piece.advance(written);
-                self.pieces_length -= written;
-                return;
-            }
-            written -= piece.len();
-            self.pieces_length -= piece.len();
-            self.pieces.pop_front();
-        }
-        self.small.advance(written);
-    }
-}
-
-/// When a silent client is asked whether it is still there. Time is an argument.
-#[derive(Debug)]
-struct KeepAlive {
-    interval: Option<Duration>,
-    timeout: Duration,
-    last_heard: Instant,
-    /// Set while a ping is unanswered. Anything the client sends answers it.
-    answer_deadline: Option<Instant>,
-}
-
-/// What [`KeepAlive`] thinks of the client.
-enum Alive {
-    Yes,
-    Ask,
-    No,
-}
-
-/// Far enough to be never.
-const NEVER: Duration = Duration::from_secs(365 * 86_400);
-
-impl KeepAlive {
-    fn new(settings: &Settings) -> Self {
-        Self {
-            interval: settings.ping_interval,
-            timeout: settings.ping_timeout,
-            last_heard: Instant::now(),
-            answer_deadline: None,
-        }
-    }
-
-    fn heard(&mut self, now: Instant) {
-        self.last_heard = now;
-        self.answer_deadline = None;
-    }
-
-    fn next_deadline(&self) -> Instant {
-        self.answer_deadline.unwrap_or(self.last_heard + self.interval.unwrap_or(NEVER))
-    }
-
-    /// `reading` is false while the worker's pace keeps the answer from being read: the client is not to blame then.
-    fn time_passed(&mut self, now: Instant, reading: bool) -> Alive {
-        if now < self.next_deadline() {
-            return Alive::Yes;
-        }
-        if self.answer_deadline.is_none() {
-            self.answer_deadline = Some(now + self.timeout);
-            Alive::Ask
-        } else if reading {
-            Alive::No
-        } else {
-            self.answer_deadline = Some(now + self.timeout);
-            Alive::Yes
-        }
-    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,17 @@
 
 import hashlib
 
-from flask import Flask, Response, jsonify, redirect, render_template_string, request, session, stream_with_context, url_for
+from flask import (
+    Flask,
+    Response,
+    jsonify,
+    redirect,
+    render_template_string,
+    request,
+    session,
+    stream_with_context,
+    url_for,
+)
 
 app = Flask(__name__)
 app.secret_key = "only for tests"

@@ -1,5 +1,6 @@
 """HTTP/2 frame by frame: a client that can be as wrong as a test needs it to be (RFC 9113)."""
 
+import contextlib
 import socket
 import ssl
 import struct
@@ -121,11 +122,9 @@ class Http2Connection:
         self.socket.close()
 
     def send(self, data: bytes) -> None:
-        try:
+        # The program may close after the first wrong byte; what it said before is still to be read.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError, ssl.SSLError):
             self.socket.sendall(data)
-        except (BrokenPipeError, ConnectionResetError, ssl.SSLError):
-            # The program may close after the first wrong byte; what it said before is still to be read.
-            pass
 
     def _exactly(self, length: int) -> bytes | None:
         while len(self._buffer) < length:

@@ -1,5 +1,6 @@
 """The program under test, started as its users start it."""
 
+import contextlib
 import os
 import re
 import signal
@@ -20,7 +21,7 @@ APPS = ROOT / "tests" / "system" / "apps"
 PROGRAM = Path(os.environ.get("MONOCEROS_BIN", ROOT / "target" / "debug" / "monoceros"))
 
 # Every process of one run carries this variable, so that none can be left behind unnoticed.
-RUN_VARIABLE = "MONOCEROS_TEST_RUN"
+RUN_VARIABLE = "SYSTEM_TEST_RUN"
 
 _LISTENING = re.compile(r"listening on (\S+)")
 _READY = re.compile(r"\bready\b")
@@ -196,10 +197,8 @@ class Server:
             self.process.kill()
             self.process.wait()
         for pid in processes.carrying(RUN_VARIABLE, self.run):
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
 
     # What it says
 

@@ -33,8 +33,8 @@ fn text(data: &'static str) -> FromClient {
     FromClient::Message { text: true, data: Bytes::from_static(data.as_bytes()) }
 }
 
-fn closed(code: u16, reason: &str) -> Option<FromClient> {
-    Some(FromClient::Closed { code, reason: reason.to_owned() })
+fn closed(code: u16, reason: &str) -> FromClient {
+    FromClient::Closed { code, reason: reason.to_owned() }
 }
 
 impl Fixture {
@@ -59,7 +59,7 @@ async fn messages_pass_both_ways_and_the_client_closes() {
     f.client.write_all(&frame(8, &[0x03, 0xe8, b'b', b'y', b'e'])).await.unwrap();
     f.expect(&[0x88, 2, 0x03, 0xe8]).await;
     f.expect_end().await;
-    assert_eq!(f.from_client.recv().await, closed(1000, "bye"));
+    assert_eq!(f.from_client.recv().await, Some(closed(1000, "bye")));
     drop(f.client);
     f.session.await.unwrap();
 }
@@ -84,7 +84,7 @@ async fn the_server_closes_and_waits_for_the_answer() {
     f.client.write_all(&frame(1, b"late")).await.unwrap();
     f.client.write_all(&frame(8, &[0x03, 0xf4])).await.unwrap();
     f.expect_end().await;
-    assert_eq!(f.from_client.recv().await, closed(1012, ""));
+    assert_eq!(f.from_client.recv().await, Some(closed(1012, "")));
 }
 
 #[tokio::test(start_paused = true)]
@@ -92,7 +92,7 @@ async fn a_client_that_never_answers_a_close_is_cut_after_the_timeout() {
     let mut f = start(4096, Settings::default());
     let begin = Instant::now();
     f.to_client.send(ToClient::Close { code: 1000, reason: String::new() }).await.unwrap();
-    assert_eq!(f.from_client.recv().await, closed(1006, ""));
+    assert_eq!(f.from_client.recv().await, Some(closed(1006, "")));
     let waited = begin.elapsed();
     assert!(waited >= Duration::from_secs(10) && waited < Duration::from_secs(11), "{waited:?}");
     f.session.await.unwrap();
@@ -116,7 +116,7 @@ async fn a_connection_that_just_ends_is_1006() {
     f.client.write_all(&frame(1, b"last words")).await.unwrap();
     drop(f.client);
     assert_eq!(f.from_client.recv().await, Some(text("last words")));
-    assert_eq!(f.from_client.recv().await, closed(1006, ""));
+    assert_eq!(f.from_client.recv().await, Some(closed(1006, "")));
     f.session.await.unwrap();
 }
 
@@ -162,7 +162,7 @@ async fn a_silent_client_is_pinged_and_then_given_up() {
     // The answer was heard: another silence, another ping.
     f.expect(&[0x89, 0]).await;
     assert_eq!(begin.elapsed().as_secs(), 40);
-    assert_eq!(f.from_client.recv().await, closed(1006, ""));
+    assert_eq!(f.from_client.recv().await, Some(closed(1006, "")));
     assert_eq!(begin.elapsed().as_secs(), 60);
     f.expect_end().await;
 }
@@ -171,7 +171,7 @@ async fn a_silent_client_is_pinged_and_then_given_up() {
 async fn no_ping_is_sent_when_pings_are_off() {
     let f = start(4096, Settings { ping_interval: None, ..Settings::default() });
     let mut client = f.client;
-    let silence = timeout(Duration::from_secs(86_400), client.read(&mut [0; 16])).await;
+    let silence = timeout(Duration::from_hours(24), client.read(&mut [0; 16])).await;
     assert!(silence.is_err(), "something was sent: {silence:?}");
 }
 
@@ -184,7 +184,7 @@ async fn a_slow_worker_holds_the_client_back_and_is_not_blamed_on_it() {
         }
     };
     // Far beyond the time for an answer to a ping: the session does not read, so it must not conclude anything.
-    assert!(timeout(Duration::from_secs(300), flood).await.is_err(), "everything was taken from the client");
+    assert!(timeout(Duration::from_mins(5), flood).await.is_err(), "everything was taken from the client");
     let mut received = 0;
     while let Ok(Some(message)) = timeout(Duration::from_secs(1), f.from_client.recv()).await {
         assert_eq!(message, text("0123456789"));
@@ -201,7 +201,7 @@ async fn a_slow_client_holds_the_worker_back() {
             f.to_client.send(ToClient::Message { text: false, data: vec![0; 1000].into() }).await.unwrap();
         }
     };
-    assert!(timeout(Duration::from_secs(60), flood).await.is_err(), "everything was taken from the worker");
+    assert!(timeout(Duration::from_mins(1), flood).await.is_err(), "everything was taken from the worker");
 }
 
 #[tokio::test(start_paused = true)]
@@ -216,4 +216,30 @@ async fn both_sides_may_send_a_lot_before_they_read() {
     }
     f.expect(&[0x82, 127, 0, 0, 0, 0, 0, 0x10, 0, 0]).await;
     f.expect(&data).await;
+}
+
+/// A worker that never pauses.
+struct Flood;
+
+impl FromWorker for Flood {
+    async fn receive(&mut self) -> ToClient {
+        // As a channel does: the task's turn ends some time.
+        tokio::task::coop::consume_budget().await;
+        ToClient::Message { text: false, data: Bytes::from_static(&[0; 1000]) }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_is_heard_through_a_flood_of_messages_to_it() {
+    let (mut client, server) = tokio::io::duplex(4096);
+    let (to_worker, mut from_client) = mpsc::channel(1);
+    let settings = Settings::default();
+    // What is written is taken at once, so that neither writing nor the worker ever pauses.
+    let connection = tokio::io::join(server, tokio::io::sink());
+    let session = tokio::spawn(async move { run(connection, to_worker, Flood, &settings, None).await });
+    client.write_all(&frame(1, b"stop")).await.unwrap();
+    assert_eq!(from_client.recv().await, Some(text("stop")));
+    client.write_all(&frame(8, &[0x03, 0xe8])).await.unwrap();
+    assert_eq!(from_client.recv().await, Some(closed(1000, "")));
+    session.await.unwrap();
 }
