@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import array
 import collections
+import contextlib
 import enum
 import errno
 import fcntl
@@ -203,7 +204,11 @@ class Page:
         return state >> 32, Phase(state & 0xFF), entered_at, thread
 
     def hand(self, cell: int, stream: int) -> None:
-        struct.pack_into("<QQQ", self.memory, self._at(cell), stream << 32 | Phase.HANDED, 0, 0)
+        struct.pack_into("<QQQQ", self.memory, self._at(cell), stream << 32 | Phase.HANDED, 0, 0, 0)
+
+    def service(self, cell: int) -> int:
+        """How long the application took, in nanoseconds; zero before it has answered."""
+        return struct.unpack_from("<Q", self.memory, self._at(cell) + 24)[0]
 
     def swap(self, cell: int, stream: int, before: Phase, after: Phase) -> bool:
         if self.read(cell)[:2] != (stream, before):
@@ -444,6 +449,7 @@ class Worker:
         self.exit_code: int | None = None
         self.ready: tuple[str, int] | None = None
         self.log_file = tempfile.TemporaryFile()
+        self.held: bytearray | None = None
 
     def __enter__(self) -> Worker:
         self.start()
@@ -631,7 +637,21 @@ class Worker:
 
     def send_frame(self, stream: int, kind: Kind, payload: bytes = b"", flags: int = 0, descriptor: int | None = None):
         flags |= DESCRIPTOR if descriptor is not None else 0
-        self.send_raw(struct.pack("<IIBBH", len(payload), stream, kind, flags, 0) + payload, descriptor)
+        data = struct.pack("<IIBBH", len(payload), stream, kind, flags, 0) + payload
+        if self.held is not None and descriptor is None:
+            self.held += data
+        else:
+            self.send_raw(data, descriptor)
+
+    @contextlib.contextmanager
+    def one_write(self):
+        """Frames sent inside leave together at the end, so that the worker reads them in one turn."""
+        self.held = bytearray()
+        try:
+            yield
+        finally:
+            data, self.held = bytes(self.held), None
+            self.send_raw(data)
 
     def send_raw(self, data: bytes, descriptor: int | None = None) -> None:
         """Writes bytes as they are; reads meanwhile, so that two full socket buffers cannot lock both sides."""

@@ -235,6 +235,41 @@ def test_recalled_requests_are_dropped_silently(asgi):
     assert not second.queue and second.phase == Phase.RECALLED
 
 
+async def blocking(scope, receive, send):
+    import time
+
+    if scope["path"] == "/slow":
+        time.sleep(0.25)
+    await respond(send, scope["path"].encode())
+
+
+def test_what_waits_behind_a_blocked_loop_can_be_recalled(asgi):
+    worker = asgi(blocking)
+    with worker.one_write():
+        slow, second, third = (worker.request("GET", path) for path in ("/slow", "/second", "/third"))
+    slow.wait_phase(Phase.ENTERED)
+    assert second.phase == third.phase == Phase.HANDED
+    assert second.recall()
+    assert third.response().body == b"/third"
+    assert slow.response().body == b"/slow"
+    assert not second.queue and second.phase == Phase.RECALLED
+    worker.drain()
+    assert worker.wait_exit() == 0
+
+
+def test_an_answer_does_not_wait_for_a_slow_successor(asgi):
+    worker = asgi(blocking)
+    for _ in range(2):
+        # The first round shows the worker what its application is like.
+        with worker.one_write():
+            exchanges = [worker.request("GET", path) for path in ("/slow", "/quick", "/slow")]
+        exchanges[0].response()
+        exchanges[1].response()
+        waiting = exchanges[2].phase
+        exchanges[2].response()
+    assert waiting in (Phase.HANDED, Phase.ENTERED), "the answer came after the slow one"
+
+
 def test_cancelling_a_waiting_request(asgi):
     worker = asgi(one_at_a_time, concurrency=1)
     first, second, third, fourth = (worker.request("POST", "/", stream=True) for _ in range(4))
@@ -262,6 +297,29 @@ def test_the_page_tells_since_when_and_where_a_request_runs(asgi):
     assert before < entered_at < time.monotonic_ns()
     exchange.cancel()
     exchange.done()
+    assert worker.page.service(exchange.cell) == 0
+
+
+def test_the_page_tells_how_long_the_answer_took(asgi):
+    async def app(scope, receive, send):
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.accept"})
+            return
+        await asyncio.sleep(0.02)
+        await respond(send, b"ok")
+        await asyncio.sleep(0.2)
+
+    worker = asgi(app)
+    exchange = worker.request()
+    exchange.response()
+    service = worker.page.service(exchange.cell)
+    assert 15_000_000 < service < 190_000_000
+    exchange.done()
+    assert worker.page.service(exchange.cell) == service, "work in the background does not count"
+    websocket = worker.websocket()
+    while websocket.next_frame().kind != Kind.DONE:
+        pass
+    assert worker.page.service(websocket.cell) == 0
 
 
 def test_slots_never_exceed_the_page(asgi):
@@ -424,8 +482,7 @@ def test_a_front_that_does_not_read_holds_up_nothing_but_itself(asgi):
 
     worker = asgi(app, concurrency=32)
     exchanges = [worker.request() for _ in range(32)]
-    for exchange in exchanges:
-        exchange.wait_phase  # noqa: B018 - nothing is read until here
+    # Nothing was read until here, and far more was sent than the socket holds.
     for exchange in exchanges:
         assert len(exchange.response().body) == 900_000
         exchange.done()

@@ -108,6 +108,61 @@ def test_credit_comes_when_the_application_takes_a_message(asgi):
     finish(exchange)
 
 
+def test_a_message_longer_than_the_window(asgi):
+    async def app(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        if scope["path"] == "/busy":
+            await asyncio.sleep(0.1)
+        for _ in range(2):
+            event = await receive()
+            await send({"type": "websocket.send", "text": str(len(event["bytes"]))})
+
+    def send_within_credit(exchange, credit, size):
+        """Sends a message as credit allows, like the front; returns the credit left."""
+        left = size
+        while left:
+            while not credit:
+                frame = exchange.next_frame()
+                if frame.kind == Kind.CONSUMED:
+                    credit += frame.amount()
+                else:
+                    exchange.answers_left -= 1
+            piece = min(left, credit, DATA_CHUNK_MAX)
+            left -= piece
+            credit -= piece
+            exchange.send(Kind.MESSAGE, bytes(piece), 0 if left else 1)
+        return credit
+
+    for path in ("/", "/busy"):
+        exchange = connect(asgi(app), path)
+        exchange.answers_left = 2
+        credit = send_within_credit(exchange, REQUEST_WINDOW, 10)
+        credit = send_within_credit(exchange, credit, 1_000_000)
+        answers = [exchange.incoming() for _ in range(exchange.answers_left)]
+        assert answers[-1] == "1000000"
+        exchange.expect(Kind.CLOSE)
+        exchange.done()
+
+
+def test_a_client_cannot_fill_the_memory_of_a_busy_application(asgi):
+    async def app(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        await asyncio.sleep(0.2)
+        for _ in range(2):
+            await receive()
+
+    exchange = connect(asgi(app))
+    exchange.message(b"first")
+    for _ in range(3):
+        exchange.send(Kind.MESSAGE, bytes(DATA_CHUNK_MAX))
+    assert exchange.quiet(0.1), "no credit for a second message while the first was not taken"
+    consumed = exchange.expect(Kind.CONSUMED).amount()
+    assert consumed == 5 + 3 * DATA_CHUNK_MAX
+    exchange.cancel()
+
+
 def test_sending_stops_at_the_window(asgi):
     async def app(scope, receive, send):
         await receive()

@@ -8,6 +8,7 @@
 use super::awaitable::thrown;
 use super::failure::is_cancellation;
 use super::stream::{Outcome, Stream, lock};
+use bytes::Bytes;
 use pyo3::exceptions::{PyAttributeError, PyGeneratorExit, PyStopIteration};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -19,29 +20,52 @@ use std::sync::Mutex;
 #[pyclass(frozen, weakref, module = "monoceros_worker")]
 pub(super) struct Call {
     stream: Stream,
-    /// The application's coroutine, until it has ended.
-    inner: Mutex<Option<Py<PyAny>>>,
+    progress: Mutex<Progress>,
+}
+
+enum Progress {
+    /// The application was not called: the request frame from which its scope will be made.
+    Handed(Bytes),
+    /// The application's coroutine.
+    Entered(Py<PyAny>),
+    Over,
 }
 
 impl Call {
-    /// Calls `app(scope, receive, send)`; nothing of it runs before the task's first step.
-    pub(super) fn new(
-        app: &Bound<'_, PyAny>,
-        stream: Stream,
-        arguments: (Bound<'_, PyAny>, Bound<'_, PyAny>, Bound<'_, PyAny>),
-    ) -> PyResult<Self> {
-        let py = app.py();
-        let awaitable = app.call1(arguments)?;
-        let inner = if is_native_coroutine(&awaitable)? {
-            awaitable
-        } else {
-            awaitable.call_method0(intern!(py, "__await__"))?
-        };
-        Ok(Self { stream, inner: Mutex::new(Some(inner.unbind())) })
+    /// A request whose application is called in the task's first step, not before: until then it can be recalled.
+    pub(super) fn handed(stream: Stream, request: Bytes) -> Self {
+        Self { stream, progress: Mutex::new(Progress::Handed(request)) }
+    }
+
+    /// A call whose coroutine exists.
+    pub(super) fn entered(stream: Stream, coroutine: Py<PyAny>) -> Self {
+        Self { stream, progress: Mutex::new(Progress::Entered(coroutine)) }
     }
 
     fn inner<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        lock(&self.inner).as_ref().map(|inner| inner.bind(py).clone())
+        match &*lock(&self.progress) {
+            Progress::Entered(inner) => Some(inner.bind(py).clone()),
+            Progress::Handed(_) | Progress::Over => None,
+        }
+    }
+
+    fn replace(&self, progress: Progress) -> Progress {
+        std::mem::replace(&mut *lock(&self.progress), progress)
+    }
+
+    /// The application's coroutine, which the first step makes. `None`: the request was recalled, or is over.
+    fn enter<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let request = match &mut *lock(&self.progress) {
+            Progress::Handed(request) => std::mem::take(request),
+            Progress::Entered(inner) => return Ok(Some(inner.bind(py).clone())),
+            Progress::Over => return Ok(None),
+        };
+        let entered = self.stream.enter(py, &request);
+        drop(self.replace(match &entered {
+            Ok(Some(inner)) => Progress::Entered(inner.clone().unbind()),
+            Ok(None) | Err(_) => Progress::Over,
+        }));
+        entered
     }
 
     /// Passes on what the application's coroutine yields; tells the stream when it has ended. An error does not go
@@ -52,7 +76,7 @@ impl Call {
             Ok(PySendResult::Return(_)) => None,
             Err(error) => Some(error),
         };
-        drop(lock(&self.inner).take());
+        drop(self.replace(Progress::Over));
         match error {
             None => self.stream.returned(py, &Outcome::Returned),
             Some(error) if is_cancellation(py, &error) || error.is_instance_of::<PyGeneratorExit>(py) => {
@@ -65,7 +89,11 @@ impl Call {
     }
 
     fn resume(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        let Some(inner) = self.inner(py) else { return Ok(None) };
+        let inner = match self.enter(py) {
+            Ok(Some(inner)) => inner,
+            Ok(None) => return Ok(None),
+            Err(error) => return self.pass(py, Err(error)),
+        };
         #[expect(unsafe_code, reason = "PyIter_Send takes coroutines too, for which there is no checked type")]
         // SAFETY: the only use is `PyIter_Send`, which checks by itself what kind of object it gets.
         let iterator = unsafe { inner.cast_into_unchecked::<PyIterator>() };
@@ -102,7 +130,12 @@ impl Call {
         _traceback: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
         let error = thrown(kind, value);
-        let Some(inner) = self.inner(py) else { return Err(error) };
+        let Some(inner) = self.inner(py) else {
+            if matches!(self.replace(Progress::Over), Progress::Handed(_)) {
+                self.stream.returned(py, &Outcome::Cancelled);
+            }
+            return Err(error);
+        };
         let step = match inner.call_method1(intern!(py, "throw"), (error.value(py),)) {
             Ok(value) => Ok(PySendResult::Next(value)),
             Err(error) if error.is_instance_of::<PyStopIteration>(py) => {
@@ -115,8 +148,11 @@ impl Call {
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        let Some(inner) = lock(&self.inner).take() else { return Ok(()) };
-        let closed = inner.call_method0(py, intern!(py, "close"));
+        let closed = match self.replace(Progress::Over) {
+            Progress::Over => return Ok(()),
+            Progress::Handed(_) => Ok(py.None()),
+            Progress::Entered(inner) => inner.call_method0(py, intern!(py, "close")),
+        };
         self.stream.returned(py, &Outcome::Cancelled);
         closed.map(drop)
     }
@@ -131,6 +167,19 @@ impl Call {
             None => Err(PyAttributeError::new_err(name.to_string())),
         }
     }
+}
+
+/// Calls `app(scope, receive, send)` and returns what a task can drive: a coroutine as it is, of any other awaitable its
+/// iterator.
+pub(super) fn call_application<'py>(
+    app: &Bound<'py, PyAny>,
+    arguments: (Bound<'py, PyAny>, Bound<'py, PyAny>, Bound<'py, PyAny>),
+) -> PyResult<Bound<'py, PyAny>> {
+    let awaitable = app.call1(arguments)?;
+    if is_native_coroutine(&awaitable)? {
+        return Ok(awaitable);
+    }
+    awaitable.call_method0(intern!(app.py(), "__await__"))
 }
 
 fn is_native_coroutine(awaitable: &Bound<'_, PyAny>) -> PyResult<bool> {

@@ -4,10 +4,12 @@ use super::awaitable::Pending;
 use super::events::Event;
 use super::failure::ClientDisconnected;
 use super::fields::{Head, Purpose, encode_head};
+use super::identity::{Ending, Identity};
 use super::request_body::{Piece, RequestBody};
 use super::response::Response;
-use super::server::{Ending, Identity, Server};
+use super::server::{LinkFault, Server};
 use super::stream::{Operation, Outcome, Stream, Waiters, lock};
+use bytes::Bytes;
 use monoceros_wire::frame::{Frame, Kind};
 use monoceros_wire::message::{Abort, decode_amount};
 use monoceros_wire::outbound::Outbound;
@@ -40,7 +42,7 @@ struct State {
 
 impl HttpExchange {
     pub(super) fn new(identity: Identity, body: RequestBody, is_head: bool) -> Self {
-        let response = Response::new(identity.stream, is_head);
+        let response = Response::new(identity.place.stream, is_head);
         let state = State { body, response, trailers: Vec::new(), disconnected: false, returned: false };
         Self { identity, waiters: Waiters::default(), state: Mutex::new(state) }
     }
@@ -49,12 +51,16 @@ impl HttpExchange {
         self.identity.server.get()
     }
 
+    pub(super) fn enter<'py>(&self, slf: &Bound<'py, Self>, request: &Bytes) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.server().enter(slf.as_any(), self.identity.place, request)
+    }
+
     pub(super) fn waiters(&self) -> &Waiters {
         &self.waiters
     }
 
     /// A frame of the front for this stream.
-    pub(super) fn deliver(&self, py: Python<'_>, frame: Frame) -> Result<(), super::server::LinkFault> {
+    pub(super) fn deliver(&self, py: Python<'_>, frame: Frame) -> Result<(), LinkFault> {
         match frame.kind {
             Kind::Body => {
                 lock(&self.state).body.feed(frame);
@@ -65,7 +71,7 @@ impl HttpExchange {
                 self.grant(py, amount);
             }
             Kind::Cancel => self.cancel(py),
-            other => return Err(super::server::LinkFault::Unexpected(other)),
+            other => return Err(LinkFault::Unexpected(other)),
         }
         Ok(())
     }
@@ -78,8 +84,7 @@ impl HttpExchange {
         drop(state);
         if !blocked {
             if lingering {
-                self.server().close(&self.identity, Kind::Done, &[]);
-                self.server().released(py);
+                self.server().end_lingering(py, self.identity.place);
             }
             self.waiters.wake(py, Operation::Send);
         }
@@ -93,9 +98,7 @@ impl HttpExchange {
         let lingering = state.returned;
         drop(state);
         if lingering {
-            self.server().close(&self.identity, Kind::Done, &[]);
-            self.server().flush_soon(py);
-            self.server().released(py);
+            self.server().end_lingering(py, self.identity.place);
         }
         self.waiters.wake(py, Operation::Receive);
         self.waiters.wake(py, Operation::Send);
@@ -115,7 +118,7 @@ impl HttpExchange {
             Piece::Bytes { bytes, more, streamed } => {
                 if streamed && !bytes.is_empty() {
                     let amount = (bytes.len() as u32).to_le_bytes();
-                    self.server().with_output(|out| out.push(self.identity.stream, Kind::Consumed, 0, &amount));
+                    self.server().with_output(|out| out.push(self.identity.place.stream, Kind::Consumed, 0, &amount));
                     self.server().flush_soon(py);
                 }
                 (PyBytes::new(py, &bytes), more)
@@ -155,7 +158,7 @@ impl HttpExchange {
         };
         self.identity.report(py, outcome, ending, disconnected);
         self.waiters.wake(py, Operation::Receive);
-        self.server().ended(py, &self.identity, ending);
+        self.server().ended(py, self.identity.place, ending);
     }
 
     fn start(&self, py: Python<'_>, event: &Event<'_>) -> PyResult<()> {
@@ -257,6 +260,7 @@ impl HttpExchange {
             (state.response.flow().is_blocked(), state.response.is_finished())
         };
         if finished {
+            this.server().answered(this.identity.place);
             this.waiters.wake(py, Operation::Receive);
         }
         if blocked {

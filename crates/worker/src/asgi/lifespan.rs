@@ -1,7 +1,7 @@
 //! The lifespan of the application: startup before the first request, shutdown after the last (lifespan 2.0).
 
 use super::awaitable::{Completed, Pending};
-use super::call::Call;
+use super::call::{Call, call_application};
 use super::event_loop::EventLoop;
 use super::events::Event;
 use super::failure::{format_traceback, report};
@@ -58,7 +58,7 @@ impl Lifespan {
     /// Begins the lifespan of `app`. The loop is stopped when startup, and later shutdown, is over.
     pub(super) fn begin(
         app: &Bound<'_, PyAny>,
-        event_loop: Arc<EventLoop>,
+        event_loop: &Arc<EventLoop>,
         choice: LifespanChoice,
         state: &Bound<'_, PyDict>,
     ) -> PyResult<Py<Self>> {
@@ -74,8 +74,9 @@ impl Lifespan {
         scope.set_item("state", state)?;
         let stream = || Stream::Lifespan(this.clone().unbind());
         let arguments = (scope.into_any(), this.getattr("receive")?, this.getattr("send")?);
-        match Call::new(app, stream(), arguments) {
-            Ok(call) => {
+        match call_application(app, arguments) {
+            Ok(coroutine) => {
+                let call = Call::entered(stream(), coroutine.unbind());
                 let task = event_loop.create_task(Bound::new(py, call)?.as_any(), "monoceros-lifespan")?;
                 lock(&this.get().state).task = Some(task.unbind());
             }

@@ -2,11 +2,13 @@
 //!
 //! # Layout
 //! - [`serve`]: a worker's life: startup, serving, draining, shutdown
-//! - `server`: the link: frames in, frames out, which requests run
+//! - `server`: the link: frames in, frames out, which requests run; `dispatch`: what each frame causes; `identity`:
+//!   which request it is, and how it ends
 //! - `http`, `websocket`, `lifespan`: `receive` and `send` of the three kinds of conversations; `stream` is what they
 //!   have in common
 //! - `request_body`, `response`, `flow`: what is received and sent, in which order, within which credit
 //! - `call`, `awaitable`: coroutines without a Python frame: the application's call, the results of `receive`, `send`
+//! - `pace`: when a finished answer may wait for the next one
 //! - `scope`, `events`, `fields`: from and to Python's dictionaries
 //! - `failure`: what the log is told
 //!
@@ -16,13 +18,16 @@
 
 mod awaitable;
 mod call;
+mod dispatch;
 mod event_loop;
 mod events;
 mod failure;
 mod fields;
 mod flow;
 mod http;
+mod identity;
 mod lifespan;
+mod pace;
 mod request_body;
 mod response;
 mod scope;
@@ -46,8 +51,9 @@ use std::sync::Arc;
 
 /// Serves `app` until the front drains the link; returns the worker's exit code. `Hello` was sent by the caller.
 ///
-/// Must be called on the main thread, with no event loop running. SIGTERM drains, SIGINT is ignored: the terminal
-/// sends it to the whole group, and the front decides what it means.
+/// Must be called on the main thread, with no event loop running. SIGTERM drains, SIGINT does nothing: the
+/// terminal sends it to the whole group, and the front decides what it means.
+#[expect(clippy::needless_pass_by_value, reason = "the worker owns its application until it exits")]
 pub fn serve(
     py: Python<'_>,
     app: Bound<'_, PyAny>,
@@ -65,7 +71,7 @@ pub fn serve(
     let server = server.get();
     let lifespan = match settings.lifespan {
         LifespanChoice::Off => None,
-        choice => Some(Lifespan::begin(&app, event_loop.clone(), choice, &state)?),
+        choice => Some(Lifespan::begin(&app, &event_loop, choice, &state)?),
     };
     if let Some(lifespan) = &lifespan
         && let Some(failure) = start_up(py, &event_loop, server, lifespan.get())?
@@ -147,11 +153,18 @@ fn close_loop(py: Python<'_>, event_loop: &EventLoop) -> PyResult<()> {
     bound.call_method0("close").map(drop)
 }
 
+/// The loop's handlers replace whatever the import has left on SIGTERM. SIGINT is only caught where Python would raise
+/// `KeyboardInterrupt`; caught and not ignored, because what is ignored stays so in programs the application starts.
 fn handle_signals(py: Python<'_>, event_loop: &EventLoop, server: &Bound<'_, Server>) -> PyResult<()> {
     let signal = py.import("signal")?;
-    signal.call_method1("signal", (signal.getattr("SIGINT")?, signal.getattr("SIG_IGN")?))?;
-    let terminate = server.getattr("terminate")?;
-    event_loop.bind(py).call_method1("add_signal_handler", (signal.getattr("SIGTERM")?, terminate)).map(drop)
+    let event_loop = event_loop.bind(py);
+    event_loop.call_method1("add_signal_handler", (signal.getattr("SIGTERM")?, server.getattr("terminate")?))?;
+    let interrupt = signal.getattr("SIGINT")?;
+    let current = signal.call_method1("getsignal", (&interrupt,))?;
+    if current.is(signal.getattr("default_int_handler")?) || current.eq(signal.getattr("SIG_DFL")?)? {
+        event_loop.call_method1("add_signal_handler", (interrupt, server.getattr("ignore")?))?;
+    }
+    Ok(())
 }
 
 /// The loop that was asked for cannot be had.

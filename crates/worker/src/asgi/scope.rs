@@ -168,15 +168,12 @@ fn percent_decode(raw: &[u8]) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(raw.len());
     let mut at = 0;
     while let Some(&byte) = raw.get(at) {
-        match (byte, digit(raw.get(at + 1)), digit(raw.get(at + 2))) {
-            (b'%', Some(high), Some(low)) => {
-                decoded.push((high << 4 | low) as u8);
-                at += 3;
-            }
-            _ => {
-                decoded.push(byte);
-                at += 1;
-            }
+        if let (b'%', Some(high), Some(low)) = (byte, digit(raw.get(at + 1)), digit(raw.get(at + 2))) {
+            decoded.push((high << 4 | low) as u8);
+            at += 3;
+        } else {
+            decoded.push(byte);
+            at += 1;
         }
     }
     decoded
@@ -194,7 +191,7 @@ fn subprotocols<'py>(py: Python<'py>, fields: Fields<'_>) -> PyResult<Bound<'py,
 }
 
 /// ASGI TLS extension 0.2. Certificates are not passed on.
-fn tls_extension<'py>(py: Python<'py>, tls: TlsFacts) -> PyResult<Bound<'py, PyDict>> {
+fn tls_extension(py: Python<'_>, tls: TlsFacts) -> PyResult<Bound<'_, PyDict>> {
     let extension = PyDict::new(py);
     extension.set_item(intern!(py, "server_cert"), py.None())?;
     extension.set_item(intern!(py, "client_cert_chain"), PyList::empty(py))?;

@@ -1,21 +1,19 @@
-//! The ASGI side of the link: reads frames, starts the application, keeps the table of running streams, and writes what
-//! they send, once per turn of the event loop.
+//! The ASGI side of the link: reads frames, keeps the table of running streams, and writes what they send, once per turn
+//! of the event loop.
 
 use super::awaitable::Completed;
-use super::call::Call;
 use super::event_loop::EventLoop;
-use super::failure::{report, stems_from_disconnect};
-use super::http::HttpExchange;
-use super::request_body::RequestBody;
+use super::failure::report;
+use super::identity::{Ending, Place};
+use super::pace::Pace;
 use super::scope::ScopeFactory;
-use super::stream::{Outcome, Stream, lock};
-use super::websocket::WebSocketExchange;
+use super::stream::{Stream, lock};
 use monoceros_wire::codec::DecodeError;
 use monoceros_wire::frame::{Frame, Kind, LINK, StreamId};
 use monoceros_wire::inbound::Inbound;
-use monoceros_wire::message::{Abort, BootFailure, Interface, Protocol, Ready, Request};
+use monoceros_wire::message::{BootFailure, Interface, Ready};
 use monoceros_wire::outbound::Outbound;
-use monoceros_wire::page::{Page, Phase};
+use monoceros_wire::page::Page;
 use monoceros_wire::sys::{monotonic_now, set_nonblocking};
 use monoceros_wire::zygote::{EXIT_LINK, WorkerSettings};
 use pyo3::intern;
@@ -45,84 +43,43 @@ impl From<DecodeError> for LinkFault {
     }
 }
 
-/// Which stream an exchange is, and whose.
-pub(super) struct Identity {
-    pub(super) server: Py<Server>,
-    pub(super) stream: StreamId,
-    cell: u32,
-    /// Method and path, for the log.
-    label: Box<str>,
-}
-
-/// The last frame of a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ending {
-    Done,
-    Abort(Abort),
-    /// The application has returned, but a part of its response still waits for credit. `Done` comes after it.
-    Lingering,
-}
-
-impl Identity {
-    /// Tells the log about an application that failed.
-    pub(super) fn report(&self, py: Python<'_>, outcome: &Outcome, ending: Ending, disconnected: bool) {
-        let label = &self.label;
-        match (outcome, ending) {
-            (Outcome::Raised(error), _) if disconnected && stems_from_disconnect(py, error) => {}
-            (Outcome::Raised(error), Ending::Abort(_)) => {
-                report(py, &format!("monoceros: the application raised an exception: {label}"), Some(error));
-            }
-            (Outcome::Raised(error), _) => {
-                let line = format!("monoceros: the application raised an exception after its response: {label}");
-                report(py, &line, Some(error));
-            }
-            (Outcome::Returned, Ending::Abort(_)) => {
-                let line = format!("monoceros: the application returned without a complete response: {label}");
-                report(py, &line, None);
-            }
-            (Outcome::Cancelled, Ending::Abort(_)) => {
-                let line = format!("monoceros: the application's task was cancelled before its response: {label}");
-                report(py, &line, None);
-            }
-            (Outcome::Returned | Outcome::Cancelled, _) => {}
-        }
-    }
-}
-
-struct Running {
-    stream: Stream,
+pub(super) struct Running {
+    pub(super) stream: Stream,
     /// Keeps the task alive: the loop itself does not.
-    task: Option<Py<PyAny>>,
+    pub(super) task: Option<Py<PyAny>>,
 }
 
 /// A request that was handed over and not yet entered, with the frames that have followed it.
-struct Queued {
-    request: Frame,
-    cell: u32,
-    followers: Vec<Frame>,
+pub(super) struct Queued {
+    pub(super) request: Frame,
+    pub(super) cell: u32,
+    pub(super) followers: Vec<Frame>,
 }
 
-struct Table {
-    streams: HashMap<StreamId, Running>,
-    queue: VecDeque<Queued>,
+pub(super) struct Table {
+    pub(super) streams: HashMap<StreamId, Running>,
+    pub(super) queue: VecDeque<Queued>,
     /// Applications that were called and have not returned.
-    running: usize,
-    draining: bool,
+    pub(super) running: usize,
+    pub(super) draining: bool,
     /// Frames are being handled: what was queued is started at the end of that.
     dispatching: bool,
     exit: Option<i32>,
 }
 
+#[derive(Default)]
 struct Output {
     outbound: Outbound,
     /// A flush will come without being asked for.
     flush_ahead: bool,
     /// The socket is full: the loop tells when it is writable.
     waiting: bool,
+    pace: Pace,
 }
 
 struct Callbacks {
     flush: Py<PyAny>,
+    writable: Py<PyAny>,
     start_queued: Py<PyAny>,
     /// The context in which the worker was started: a request must not inherit the variables of another.
     context: Py<PyAny>,
@@ -131,18 +88,18 @@ struct Callbacks {
 /// Everything that serves one link.
 #[pyclass(frozen, weakref, module = "monoceros_worker")]
 pub(super) struct Server {
-    app: Py<PyAny>,
-    event_loop: Arc<EventLoop>,
-    scopes: ScopeFactory,
+    pub(super) app: Py<PyAny>,
+    pub(super) event_loop: Arc<EventLoop>,
+    pub(super) scopes: ScopeFactory,
     socket: OwnedFd,
-    page: Page,
-    thread: u64,
-    slots: usize,
+    pub(super) page: Page,
+    pub(super) thread: u64,
+    pub(super) slots: usize,
     completed: Py<PyAny>,
     callbacks: PyOnceLock<Callbacks>,
     inbound: Mutex<Inbound>,
     output: Mutex<Output>,
-    table: Mutex<Table>,
+    pub(super) table: Mutex<Table>,
 }
 
 impl Server {
@@ -165,12 +122,12 @@ impl Server {
             scopes: ScopeFactory::new(py, &settings.root_path, state)?,
             socket,
             page,
-            thread: rustix::thread::gettid().as_raw_nonzero().get() as u64,
+            thread: u64::from(rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned()),
             slots,
             completed: Py::new(py, Completed)?.into_any(),
             callbacks: PyOnceLock::new(),
             inbound: Mutex::default(),
-            output: Mutex::new(Output { outbound: Outbound::default(), flush_ahead: false, waiting: false }),
+            output: Mutex::default(),
             table: Mutex::new(Table {
                 streams: HashMap::new(),
                 queue: VecDeque::new(),
@@ -183,6 +140,7 @@ impl Server {
         let this = Bound::new(py, this)?;
         let callbacks = Callbacks {
             flush: this.getattr("flush")?.unbind(),
+            writable: this.getattr("writable")?.unbind(),
             start_queued: this.getattr("start_queued")?.unbind(),
             context: py.import("contextvars")?.call_method0("copy_context")?.unbind(),
         };
@@ -266,7 +224,7 @@ impl Server {
         table.draining && table.streams.is_empty() && table.queue.is_empty()
     }
 
-    fn stop_loop(&self, py: Python<'_>) {
+    pub(super) fn stop_loop(&self, py: Python<'_>) {
         if let Err(error) = self.event_loop.stop(py) {
             error.write_unraisable(py, None);
         }
@@ -286,23 +244,52 @@ impl Server {
         self.stop_loop(py);
     }
 
+    /// The front has taken a request back: nothing is said about it.
+    pub(super) fn recalled(&self, py: Python<'_>, place: Place) {
+        let removed = {
+            let mut table = lock(&self.table);
+            table.running -= 1;
+            table.streams.remove(&place.stream)
+        };
+        drop(removed);
+        self.released(py);
+    }
+
+    /// The answer is complete: the front learns how long it took, whatever the application does afterwards.
+    pub(super) fn answered(&self, place: Place) {
+        if let Some(facts) = self.page.read(place.cell)
+            && facts.stream == place.stream
+            && facts.entered_at > 0
+            && facts.service == 0
+        {
+            self.page.record_service(place.cell, monotonic_now().saturating_sub(facts.entered_at).max(1));
+        }
+    }
+
     /// The application's callable has ended: frees its slot and, unless a part still waits, closes the stream.
-    pub(super) fn ended(&self, py: Python<'_>, identity: &Identity, ending: Ending) {
-        self.page.finish(identity.cell, identity.stream);
+    pub(super) fn ended(&self, py: Python<'_>, place: Place, ending: Ending) {
+        self.page.finish(place.cell, place.stream);
         lock(&self.table).running -= 1;
         match ending {
-            Ending::Done => self.close(identity, Kind::Done, &[]),
-            Ending::Abort(abort) => self.close(identity, Kind::Abort, &[abort as u8]),
+            Ending::Done => self.close(place, Kind::Done, &[]),
+            Ending::Abort(abort) => self.close(place, Kind::Abort, &[abort as u8]),
             Ending::Lingering => {}
         }
         self.flush_soon(py);
         self.released(py);
     }
 
+    /// The rest of a response that outlived its application has left, or nobody wants it any more.
+    pub(super) fn end_lingering(&self, py: Python<'_>, place: Place) {
+        self.close(place, Kind::Done, &[]);
+        self.flush_soon(py);
+        self.released(py);
+    }
+
     /// Sends the last frame of a stream and forgets it.
-    pub(super) fn close(&self, identity: &Identity, kind: Kind, payload: &[u8]) {
-        self.with_output(|out| out.push(identity.stream, kind, 0, payload));
-        let removed = lock(&self.table).streams.remove(&identity.stream);
+    fn close(&self, place: Place, kind: Kind, payload: &[u8]) {
+        self.with_output(|out| out.push(place.stream, kind, 0, payload));
+        let removed = lock(&self.table).streams.remove(&place.stream);
         drop(removed);
     }
 
@@ -318,169 +305,6 @@ impl Server {
         };
         if start {
             self.schedule(py, |callbacks| &callbacks.start_queued);
-        }
-    }
-
-    fn handle(slf: &Bound<'_, Self>, frame: Frame) -> Result<(), LinkFault> {
-        let py = slf.py();
-        let this = slf.get();
-        match frame.kind {
-            Kind::Request => Self::accept(slf, frame),
-            Kind::Drain => {
-                this.begin_drain(py);
-                Ok(())
-            }
-            Kind::Body | Kind::Cancel | Kind::Window | Kind::Message | Kind::Close => this.deliver(py, frame),
-            other => Err(LinkFault::Unexpected(other)),
-        }
-    }
-
-    /// Starts a request, or queues it where all slots are taken.
-    fn accept(slf: &Bound<'_, Self>, frame: Frame) -> Result<(), LinkFault> {
-        let this = slf.get();
-        let full = {
-            let table = lock(&this.table);
-            table.running >= this.slots || !table.queue.is_empty()
-        };
-        if full {
-            let cell = Request::decode(&frame.payload)?.cell;
-            lock(&this.table).queue.push_back(Queued { request: frame, cell, followers: Vec::new() });
-            return Ok(());
-        }
-        Self::start(slf, frame, Vec::new())
-    }
-
-    /// Passes a frame on to its stream. One that is over, recalled or unknown is not an error: frames cross.
-    fn deliver(&self, py: Python<'_>, frame: Frame) -> Result<(), LinkFault> {
-        let stream = {
-            let mut table = lock(&self.table);
-            match table.streams.get(&frame.stream) {
-                Some(running) => running.stream.clone_ref(py),
-                None => {
-                    let position = table.queue.iter().position(|queued| queued.request.stream == frame.stream);
-                    let Some(position) = position else { return Ok(()) };
-                    if frame.kind != Kind::Cancel {
-                        table.queue[position].followers.push(frame);
-                        return Ok(());
-                    }
-                    let queued = table.queue.remove(position);
-                    drop(table);
-                    if let Some(queued) = queued {
-                        self.cancel_queued(py, &queued);
-                    }
-                    return Ok(());
-                }
-            }
-        };
-        match stream {
-            Stream::Http(exchange) => exchange.get().deliver(py, frame),
-            Stream::WebSocket(exchange) => exchange.get().deliver(py, frame),
-            Stream::Lifespan(_) => Ok(()),
-        }
-    }
-
-    /// Nobody waits for a request that was not entered: it never will be. A recalled one is the front's already.
-    fn cancel_queued(&self, py: Python<'_>, queued: &Queued) {
-        let stream = queued.request.stream;
-        let handed =
-            self.page.read(queued.cell).is_some_and(|cell| cell.stream == stream && cell.phase == Phase::Handed);
-        if handed {
-            self.with_output(|out| out.push(stream, Kind::Done, 0, &[]));
-            self.flush_soon(py);
-        }
-        self.released(py);
-    }
-
-    /// Enters a request: from here on the application is responsible for it. A recalled one is dropped silently.
-    fn start(slf: &Bound<'_, Self>, mut frame: Frame, followers: Vec<Frame>) -> Result<(), LinkFault> {
-        let py = slf.py();
-        let this = slf.get();
-        let file = frame.descriptor.take();
-        let request = Request::decode(&frame.payload)?;
-        let facts = &request.facts;
-        let body = RequestBody::new(facts.body, request.body.clone(), file);
-        let body = body.ok_or(DecodeError::MissingDescriptor("request"))?;
-        if !this.page.enter(request.cell, frame.stream, monotonic_now(), this.thread) {
-            return Ok(());
-        }
-        let label = format!("{} {}", String::from_utf8_lossy(facts.method), String::from_utf8_lossy(facts.path));
-        let identity =
-            Identity { server: slf.clone().unbind(), stream: frame.stream, cell: request.cell, label: label.into() };
-        lock(&this.table).running += 1;
-        if let Err((identity, error)) = Self::call(slf, &request, identity, body, followers)? {
-            let outcome = Outcome::Raised(error);
-            let ending = Ending::Abort(Abort::Raised);
-            identity.report(py, &outcome, ending, false);
-            this.ended(py, &identity, ending);
-        }
-        Ok(())
-    }
-
-    /// Makes the exchange, calls the application, and delivers what has arrived meanwhile. The inner error means that
-    /// not even an exchange could be made.
-    fn call(
-        slf: &Bound<'_, Self>,
-        request: &Request<'_>,
-        identity: Identity,
-        body: RequestBody,
-        followers: Vec<Frame>,
-    ) -> Result<Result<(), (Identity, PyErr)>, LinkFault> {
-        let py = slf.py();
-        let this = slf.get();
-        let id = identity.stream;
-        let spare =
-            Identity { server: identity.server.clone_ref(py), stream: id, cell: identity.cell, label: Box::default() };
-        let made = match request.facts.protocol {
-            Protocol::Http => Bound::new(py, HttpExchange::new(identity, body, request.facts.method == b"HEAD"))
-                .map(|exchange| (Stream::Http(exchange.clone().unbind()), exchange.into_any())),
-            Protocol::WebSocket => Bound::new(py, WebSocketExchange::new(identity))
-                .map(|exchange| (Stream::WebSocket(exchange.clone().unbind()), exchange.into_any())),
-        };
-        let (stream, exchange) = match made {
-            Ok(made) => made,
-            Err(error) => return Ok(Err((spare, error))),
-        };
-        let running = Running { stream: stream.clone_ref(py), task: None };
-        lock(&this.table).streams.insert(id, running);
-        for frame in followers {
-            this.deliver(py, frame)?;
-        }
-        if let Err(error) = this.spawn(request, id, &stream, &exchange) {
-            stream.returned(py, &Outcome::Raised(error));
-        }
-        Ok(Ok(()))
-    }
-
-    fn spawn(&self, request: &Request<'_>, id: StreamId, stream: &Stream, exchange: &Bound<'_, PyAny>) -> PyResult<()> {
-        let py = exchange.py();
-        let scope = self.scopes.build(py, request)?;
-        let receive = exchange.getattr(intern!(py, "receive"))?;
-        let send = exchange.getattr(intern!(py, "send"))?;
-        let call = Call::new(self.app.bind(py), stream.clone_ref(py), (scope.into_any(), receive, send))?;
-        let task = self.event_loop.create_task(Bound::new(py, call)?.as_any(), &format!("monoceros-request-{id}"))?;
-        if let Some(running) = lock(&self.table).streams.get_mut(&id) {
-            running.task = Some(task.unbind());
-        }
-        Ok(())
-    }
-
-    fn begin_drain(&self, py: Python<'_>) {
-        let websockets: Vec<Py<WebSocketExchange>> = {
-            let mut table = lock(&self.table);
-            table.draining = true;
-            let streams = table.streams.values();
-            streams
-                .filter_map(|running| match &running.stream {
-                    Stream::WebSocket(exchange) => Some(exchange.clone_ref(py)),
-                    _ => None,
-                })
-                .collect()
-        };
-        for websocket in websockets {
-            websocket.get().drain(py);
-        }
-        if self.is_drained() {
-            self.stop_loop(py);
         }
     }
 
@@ -509,23 +333,6 @@ impl Server {
         Ok(read >= SHORT_READ)
     }
 
-    fn start_waiting(slf: &Bound<'_, Self>) -> Result<(), LinkFault> {
-        let this = slf.get();
-        loop {
-            let next = {
-                let mut table = lock(&this.table);
-                if table.running < this.slots { table.queue.pop_front() } else { None }
-            };
-            let Some(queued) = next else { break };
-            Self::start(slf, queued.request, queued.followers)?;
-        }
-        // Recalled requests leave the queue without ever having run.
-        if this.is_drained() {
-            this.stop_loop(slf.py());
-        }
-        Ok(())
-    }
-
     fn fail(&self, py: Python<'_>, fault: &LinkFault) {
         let reason = match fault {
             LinkFault::Decode(error) => error.to_string(),
@@ -534,18 +341,35 @@ impl Server {
         self.abandon(py, Some(&reason));
     }
 
-    fn watch_writable(&self, slf: &Bound<'_, Self>, watch: bool) {
-        let py = slf.py();
+    fn watch_writable(&self, py: Python<'_>, watch: bool) {
         let descriptor = self.socket.as_raw_fd();
         let event_loop = self.event_loop.bind(py);
+        let Some(callbacks) = self.callbacks.get(py) else { return };
         let done = if watch {
-            slf.getattr(intern!(py, "writable"))
-                .and_then(|callback| event_loop.call_method1(intern!(py, "add_writer"), (descriptor, callback)))
+            event_loop.call_method1(intern!(py, "add_writer"), (descriptor, &callbacks.writable))
         } else {
             event_loop.call_method1(intern!(py, "remove_writer"), (descriptor,))
         };
         if let Err(error) = done {
             error.write_unraisable(py, None);
+        }
+    }
+
+    /// Lets finished answers go before an application is entered that may keep them waiting.
+    pub(super) fn flush_before_entering(&self, py: Python<'_>, now: u64) {
+        let due = {
+            let mut output = lock(&self.output);
+            output.pace.enter(now) && !output.waiting && !output.outbound.is_empty()
+        };
+        if due {
+            self.flush_now(py);
+        }
+    }
+
+    fn flush_now(&self, py: Python<'_>) {
+        if !self.write(py) {
+            lock(&self.output).waiting = true;
+            self.watch_writable(py, true);
         }
     }
 
@@ -576,7 +400,11 @@ impl Server {
         let this = slf.get();
         lock(&this.table).dispatching = true;
         // What is sent meanwhile leaves below, with one call.
-        lock(&this.output).flush_ahead = true;
+        {
+            let mut output = lock(&this.output);
+            output.flush_ahead = true;
+            output.pace.begin_turn();
+        }
         let entered = lock(&this.table).running;
         let outcome = (0..READS_PER_TURN)
             .try_fold(true, |more, _| if more && this.exit().is_none() { Self::receive(slf) } else { Ok(false) })
@@ -589,7 +417,7 @@ impl Server {
             // The new tasks run in the next turn; the flush comes behind them and takes their answers along.
             this.schedule(py, |callbacks| &callbacks.flush);
         } else {
-            Self::flush(slf);
+            this.flush(py);
         }
     }
 
@@ -598,27 +426,25 @@ impl Server {
         let this = slf.get();
         if this.write(slf.py()) {
             lock(&this.output).waiting = false;
-            this.watch_writable(slf, false);
+            this.watch_writable(slf.py(), false);
         }
     }
 
-    fn flush(slf: &Bound<'_, Self>) {
-        let this = slf.get();
-        {
-            let mut output = lock(&this.output);
+    fn flush(&self, py: Python<'_>) {
+        let due = {
+            let mut output = lock(&self.output);
             output.flush_ahead = false;
-            if output.waiting || output.outbound.is_empty() {
-                return;
-            }
-        }
-        if !this.write(slf.py()) {
-            lock(&this.output).waiting = true;
-            this.watch_writable(slf, true);
+            output.pace.begin_turn();
+            !output.waiting && !output.outbound.is_empty()
+        };
+        if due {
+            self.flush_now(py);
         }
     }
 
     fn start_queued(slf: &Bound<'_, Self>) {
         let this = slf.get();
+        lock(&this.output).pace.begin_turn();
         if this.exit().is_none()
             && let Err(fault) = Self::start_waiting(slf)
         {
@@ -630,4 +456,8 @@ impl Server {
     fn terminate(&self, py: Python<'_>) {
         self.begin_drain(py);
     }
+
+    /// SIGINT: the terminal sends it to everybody in front of it; what it means is the front's to decide.
+    #[expect(clippy::unused_self, reason = "a callback among the others")]
+    fn ignore(&self) {}
 }

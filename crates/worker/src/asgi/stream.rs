@@ -3,6 +3,7 @@
 use super::http::HttpExchange;
 use super::lifespan::Lifespan;
 use super::websocket::WebSocketExchange;
+use bytes::Bytes;
 use pyo3::intern;
 use pyo3::prelude::*;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -67,6 +68,15 @@ impl Stream {
             Self::Http(exchange) => exchange.get().server().event_loop().create_future(py),
             Self::WebSocket(exchange) => exchange.get().server().event_loop().create_future(py),
             Self::Lifespan(lifespan) => lifespan.get().event_loop().create_future(py),
+        }
+    }
+
+    /// Calls the application. `None`: the front has taken the request back.
+    pub(super) fn enter<'py>(&self, py: Python<'py>, request: &Bytes) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match self {
+            Self::Http(exchange) => exchange.get().enter(exchange.bind(py), request),
+            Self::WebSocket(exchange) => exchange.get().enter(exchange.bind(py), request),
+            Self::Lifespan(_) => Ok(None),
         }
     }
 

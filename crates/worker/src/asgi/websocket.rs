@@ -6,10 +6,12 @@ use super::events::Event;
 use super::failure::ClientDisconnected;
 use super::fields::{Purpose, encode_head};
 use super::flow::Flow;
+use super::identity::{Ending, Identity};
 use super::response::Response;
-use super::server::{Ending, Identity, LinkFault, Server};
+use super::server::{LinkFault, Server};
 use super::stream::{Operation, Outcome, Stream, Waiters, lock};
 use bytes::{Bytes, BytesMut};
+use monoceros_wire::REQUEST_WINDOW;
 use monoceros_wire::codec::DecodeError;
 use monoceros_wire::frame::{FLAG_END, FLAG_TEXT, Frame, Kind};
 use monoceros_wire::message::{Abort, decode_amount, decode_close, encode_close};
@@ -49,6 +51,8 @@ struct Disconnect {
 struct Message {
     bytes: Bytes,
     text: bool,
+    /// Credit to give back when the application takes it.
+    owed: u32,
 }
 
 /// A WebSocket in the hands of the application.
@@ -65,6 +69,8 @@ struct State {
     greeted: bool,
     incoming: VecDeque<Message>,
     fragments: BytesMut,
+    /// Credit not yet given back for `fragments`.
+    owed: u32,
     disconnect: Option<Disconnect>,
     /// Once set, `send` raises: the other side is gone (not: the application itself has closed).
     lost: bool,
@@ -81,16 +87,24 @@ impl State {
     fn is_blocked(&mut self) -> bool {
         self.flow.is_blocked() || self.denial.flow().is_blocked()
     }
+
+    /// Credit to give back before a message is whole. A message may be longer than the window, so its rest would
+    /// never come otherwise; but only while nothing else waits for the application: a client can fill memory with one
+    /// message and one window, not more.
+    fn owed_for_fragments(&mut self) -> u32 {
+        if self.incoming.is_empty() && self.owed >= REQUEST_WINDOW / 2 { std::mem::take(&mut self.owed) } else { 0 }
+    }
 }
 
 impl WebSocketExchange {
     pub(super) fn new(identity: Identity) -> Self {
-        let stream = identity.stream;
+        let stream = identity.place.stream;
         let state = State {
             stage: Stage::Connecting,
             greeted: false,
             incoming: VecDeque::new(),
             fragments: BytesMut::new(),
+            owed: 0,
             disconnect: None,
             lost: false,
             draining: false,
@@ -106,14 +120,18 @@ impl WebSocketExchange {
         self.identity.server.get()
     }
 
+    pub(super) fn enter<'py>(&self, slf: &Bound<'py, Self>, request: &Bytes) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.server().enter(slf.as_any(), self.identity.place, request)
+    }
+
     pub(super) fn waiters(&self) -> &Waiters {
         &self.waiters
     }
 
     /// A frame of the front for this stream.
-    pub(super) fn deliver(&self, py: Python<'_>, frame: Frame) -> Result<(), LinkFault> {
+    pub(super) fn deliver(&self, py: Python<'_>, frame: &Frame) -> Result<(), LinkFault> {
         match frame.kind {
-            Kind::Message => self.message(py, &frame)?,
+            Kind::Message => self.message(py, frame)?,
             Kind::Window => self.grant(py, decode_amount(&frame.payload)?),
             Kind::Close => {
                 let (code, reason) = decode_close(&frame.payload)?;
@@ -130,8 +148,12 @@ impl WebSocketExchange {
 
     fn message(&self, py: Python<'_>, frame: &Frame) -> Result<(), LinkFault> {
         let mut state = lock(&self.state);
+        state.owed += frame.payload.len() as u32;
         if !frame.is_end() {
             state.fragments.extend_from_slice(&frame.payload);
+            let owed = state.owed_for_fragments();
+            drop(state);
+            self.consumed(py, owed);
             return Ok(());
         }
         let bytes = if state.fragments.is_empty() {
@@ -144,7 +166,8 @@ impl WebSocketExchange {
         if frame.is_text() && std::str::from_utf8(&bytes).is_err() {
             return Err(DecodeError::Invalid("text message").into());
         }
-        state.incoming.push_back(Message { bytes, text: frame.is_text() });
+        let owed = std::mem::take(&mut state.owed);
+        state.incoming.push_back(Message { bytes, text: frame.is_text(), owed });
         drop(state);
         self.waiters.wake(py, Operation::Receive);
         Ok(())
@@ -162,11 +185,10 @@ impl WebSocketExchange {
         let lingering = state.returned && !blocked;
         drop(state);
         if let Some(payload) = closing {
-            self.server().with_output(|out| out.push(self.identity.stream, Kind::Close, FLAG_END, &payload));
+            self.server().with_output(|out| out.push(self.identity.place.stream, Kind::Close, FLAG_END, &payload));
         }
         if lingering {
-            self.server().close(&self.identity, Kind::Done, &[]);
-            self.server().released(py);
+            self.server().end_lingering(py, self.identity.place);
         }
         if !blocked {
             self.waiters.wake(py, Operation::Send);
@@ -186,9 +208,7 @@ impl WebSocketExchange {
         let lingering = state.returned;
         drop(state);
         if lingering {
-            self.server().close(&self.identity, Kind::Done, &[]);
-            self.server().flush_soon(py);
-            self.server().released(py);
+            self.server().end_lingering(py, self.identity.place);
         }
         self.waiters.wake(py, Operation::Receive);
         self.waiters.wake(py, Operation::Send);
@@ -218,7 +238,7 @@ impl WebSocketExchange {
         if state.flow.is_blocked() {
             state.closing = Some(payload);
         } else {
-            self.server().with_output(|out| out.push(self.identity.stream, Kind::Close, FLAG_END, &payload));
+            self.server().with_output(|out| out.push(self.identity.place.stream, Kind::Close, FLAG_END, &payload));
         }
         state.stage = Stage::Closed;
         state.disconnect.get_or_insert_with(|| Disconnect { code, reason: reason.to_owned() });
@@ -233,8 +253,10 @@ impl WebSocketExchange {
             event.set_item(intern!(py, "type"), intern!(py, "websocket.connect"))?;
             event
         } else if let Some(message) = state.incoming.pop_front() {
+            let owed = message.owed + state.owed_for_fragments();
             drop(state);
-            self.receive_event(py, &message)?
+            self.consumed(py, owed);
+            receive_event(py, &message)?
         } else if let Some(disconnect) = &state.disconnect {
             let (code, reason) = (disconnect.code, disconnect.reason.clone());
             drop(state);
@@ -249,20 +271,13 @@ impl WebSocketExchange {
         Ok(Some(event.into_any().unbind()))
     }
 
-    fn receive_event<'py>(&self, py: Python<'py>, message: &Message) -> PyResult<Bound<'py, PyDict>> {
-        if !message.bytes.is_empty() {
-            let amount = (message.bytes.len() as u32).to_le_bytes();
-            self.server().with_output(|out| out.push(self.identity.stream, Kind::Consumed, 0, &amount));
+    fn consumed(&self, py: Python<'_>, amount: u32) {
+        if amount > 0 {
+            self.server().with_output(|out| {
+                out.push(self.identity.place.stream, Kind::Consumed, 0, &amount.to_le_bytes());
+            });
             self.server().flush_soon(py);
         }
-        let event = PyDict::new(py);
-        event.set_item(intern!(py, "type"), intern!(py, "websocket.receive"))?;
-        if message.text {
-            event.set_item(intern!(py, "text"), PyString::new(py, &String::from_utf8_lossy(&message.bytes)))?;
-        } else {
-            event.set_item(intern!(py, "bytes"), PyBytes::new(py, &message.bytes))?;
-        }
-        Ok(event)
     }
 
     pub(super) fn poll_send(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
@@ -296,7 +311,7 @@ impl WebSocketExchange {
         drop(state);
         self.identity.report(py, outcome, ending, lost);
         self.waiters.wake(py, Operation::Receive);
-        self.server().ended(py, &self.identity, ending);
+        self.server().ended(py, self.identity.place, ending);
     }
 
     fn accept(&self, py: Python<'_>, event: &Event<'_>) -> PyResult<()> {
@@ -313,7 +328,7 @@ impl WebSocketExchange {
             return Err(PyRuntimeError::new_err("websocket.accept must be the first message"));
         }
         state.stage = Stage::Open;
-        self.server().with_output(|out| out.push(self.identity.stream, Kind::Accept, 0, &head.encoded));
+        self.server().with_output(|out| out.push(self.identity.place.stream, Kind::Accept, 0, &head.encoded));
         if state.draining {
             self.restart(&mut state);
             drop(state);
@@ -353,7 +368,8 @@ impl WebSocketExchange {
             Stage::Connecting => {
                 state.stage = Stage::Closed;
                 state.disconnect = Some(Disconnect { code: CODE_ABNORMAL, reason: String::new() });
-                self.server().with_output(|out| out.push(self.identity.stream, Kind::Head, FLAG_END, &refusal.encoded));
+                self.server()
+                    .with_output(|out| out.push(self.identity.place.stream, Kind::Head, FLAG_END, &refusal.encoded));
             }
             Stage::Denying => return Err(PyRuntimeError::new_err("websocket.close after a denial response has begun")),
             Stage::Closed => return Err(PyRuntimeError::new_err("the WebSocket is closed already")),
@@ -425,4 +441,15 @@ impl WebSocketExchange {
         }
         Ok(this.server().completed(py))
     }
+}
+
+fn receive_event<'py>(py: Python<'py>, message: &Message) -> PyResult<Bound<'py, PyDict>> {
+    let event = PyDict::new(py);
+    event.set_item(intern!(py, "type"), intern!(py, "websocket.receive"))?;
+    if message.text {
+        event.set_item(intern!(py, "text"), PyString::new(py, &String::from_utf8_lossy(&message.bytes)))?;
+    } else {
+        event.set_item(intern!(py, "bytes"), PyBytes::new(py, &message.bytes))?;
+    }
+    Ok(event)
 }
