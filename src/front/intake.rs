@@ -86,11 +86,9 @@ where
         Collected::Nothing => Intake::inline(Bytes::new()),
         Collected::Piece(bytes) => Intake::inline(bytes),
         Collected::Memory(bytes) => Intake::inline(bytes.freeze()),
-        Collected::File { file, length } => Intake {
-            body: RequestBody::File(Arc::new(file.into())),
-            source: BodySource::File { length },
-            length,
-        },
+        Collected::File { file, length } => {
+            Intake { body: RequestBody::File(Arc::new(file.into())), source: BodySource::File { length }, length }
+        }
     })
 }
 
@@ -100,7 +98,10 @@ enum Collected {
     /// The only piece so far: most small bodies are one, and are never copied.
     Piece(Bytes),
     Memory(BytesMut),
-    File { file: File, length: u64 },
+    File {
+        file: File,
+        length: u64,
+    },
 }
 
 impl Collected {

@@ -151,8 +151,14 @@ impl Pipeline {
         opening: &Opening,
         worker: &mut Option<u32>,
     ) -> Result<Response<Body>, Failure> {
-        let request =
-            forward::encode(connection, parts, Protocol::WebSocket, BodySource::Empty, 0, RequestBody::Inline(Bytes::new()))?;
+        let request = forward::encode(
+            connection,
+            parts,
+            Protocol::WebSocket,
+            BodySource::Empty,
+            0,
+            RequestBody::Inline(Bytes::new()),
+        )?;
         let conversation = self.pool.send(request)?;
         match conversation.next().await {
             Event::Accepted(payload) => {
@@ -163,12 +169,7 @@ impl Pipeline {
                 let protocol = headers.remove(http::header::SEC_WEBSOCKET_PROTOCOL);
                 let protocol = protocol.as_ref().and_then(|value| value.to_str().ok());
                 let response = opening.accept(protocol, headers).map_err(|_| Failure::Internal)?;
-                tokio::spawn(tunnel::run(
-                    upgrade,
-                    conversation,
-                    Arc::clone(&self.websocket),
-                    opening.deflate.clone(),
-                ));
+                tokio::spawn(tunnel::run(upgrade, conversation, Arc::clone(&self.websocket), opening.deflate.clone()));
                 Ok(response.map(|()| Body::empty()))
             }
             // The application denies it with an ordinary response.

@@ -13,11 +13,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 /// Builds the response whose head has just arrived; its body follows from the conversation.
-pub fn respond(
-    conversation: Conversation,
-    payload: &Bytes,
-    is_end: bool,
-) -> Result<Response<Body>, UpstreamError> {
+pub fn respond(conversation: Conversation, payload: &Bytes, is_end: bool) -> Result<Response<Body>, UpstreamError> {
     let (mut response, first) = head(payload, conversation.worker())?;
     *response.body_mut() = if is_end {
         Body::full(first)
@@ -89,10 +85,7 @@ impl HttpBody for AnswerBody {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         loop {
             if let Some(bytes) = this.first.take()

@@ -125,7 +125,7 @@ impl Environs {
     fn set_fields(&mut self, environ: &Bound<'_, PyDict>, request: &Request<'_>) -> PyResult<()> {
         let py = environ.py();
         let mut expected = environ.len();
-        for (name, value) in request.fields {
+        for (name, value) in request.fields.clone() {
             if let Some(key) = self.key(py, name)? {
                 environ.set_item(key, latin1(py, value)?)?;
                 expected += 1;
@@ -138,7 +138,7 @@ impl Environs {
     fn join_repeated(&mut self, environ: &Bound<'_, PyDict>, request: &Request<'_>) -> PyResult<()> {
         let py = environ.py();
         let mut joined: HashMap<&[u8], (usize, Vec<u8>)> = HashMap::new();
-        for (name, value) in request.fields {
+        for (name, value) in request.fields.clone() {
             let (count, text) = joined.entry(name).or_default();
             if *count > 0 {
                 text.extend_from_slice(if name == b"cookie" { b"; " } else { b"," });
