@@ -1,1 +1,288 @@
-//! Listening sockets and the one accept loop.
+//! Listening sockets: bound once, all errors reported at once, shared by every front thread.
+
+use super::{Address, Bind, BindAddress, Purpose};
+use crate::sys::socket::adopt_descriptor;
+use rustix::net::AddressFamily;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+/// Owner and group may connect to a Unix listener, nobody else: a proxy in front of us is put into our group.
+const UNIX_SOCKET_MODE: u32 = 0o660;
+
+/// Why an address cannot be listened on. Always the operator's to solve, so each one names the address and a way out.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    #[error("{address} is already in use\n  hint: `ss -ltnp 'sport = :{port}'` shows by whom; port 0 picks a free one", port = address.port())]
+    InUse { address: SocketAddr },
+    #[error("no permission to listen on {address}\n  hint: ports below 1024 need root, CAP_NET_BIND_SERVICE, or a descriptor opened by systemd")]
+    Denied { address: SocketAddr },
+    #[error("{address} is not an address of this machine\n  hint: `ip address` lists them; 0.0.0.0 or [::] mean all of them")]
+    NotLocal { address: SocketAddr },
+    #[error("a server already answers on {}", path.display())]
+    SocketInUse { path: PathBuf },
+    #[error("{} exists and is not a socket; it is left alone", path.display())]
+    NotASocketFile { path: PathBuf },
+    #[error("descriptor {number} is not a listening stream socket\n  hint: systemd passes them from number 3 on")]
+    NotListening { number: i32 },
+    #[error("descriptor {number} cannot be taken over: {source}")]
+    Descriptor { number: i32, source: io::Error },
+    #[error("descriptor {number} is named twice")]
+    DescriptorTwice { number: i32 },
+    #[error("cannot listen on {address}: {source}")]
+    Other { address: String, source: io::Error },
+}
+
+/// All listening sockets. Dropping it removes the socket files it made.
+#[derive(Debug)]
+pub struct Listeners {
+    listeners: Vec<Listener>,
+}
+
+/// One listening socket.
+#[derive(Debug)]
+pub struct Listener {
+    socket: Socket,
+    /// What it really listens on: with port 0 the port the kernel chose.
+    pub address: Address,
+    pub purpose: Purpose,
+    _file: Option<SocketFile>,
+}
+
+impl Listeners {
+    /// Binds every address or none; with errors, each failing bind is named.
+    pub fn bind(binds: &[Bind], backlog: u32) -> Result<Self, Vec<BindError>> {
+        let mut listeners = Vec::with_capacity(binds.len());
+        let mut errors = Vec::new();
+        let mut descriptors = Vec::new();
+        for bind in binds {
+            if let BindAddress::Descriptor(number) = bind.address {
+                // Adopting the same number twice would close it twice.
+                if descriptors.contains(&number) {
+                    errors.push(BindError::DescriptorTwice { number });
+                    continue;
+                }
+                descriptors.push(number);
+            }
+            match Listener::bind(bind, backlog) {
+                Ok(listener) => listeners.push(listener),
+                Err(error) => errors.push(error),
+            }
+        }
+        if errors.is_empty() { Ok(Self { listeners }) } else { Err(errors) }
+    }
+
+    /// What is really listened on, in the order of the settings.
+    pub fn addresses(&self) -> impl Iterator<Item = (&Address, Purpose)> {
+        self.listeners.iter().map(|listener| (&listener.address, listener.purpose))
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Listener> {
+        self.listeners.iter()
+    }
+}
+
+impl Listener {
+    fn bind(bind: &Bind, backlog: u32) -> Result<Self, BindError> {
+        let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
+        let (socket, address, file) = match &bind.address {
+            BindAddress::Tcp(address) => bind_tcp(*address, backlog)?,
+            BindAddress::Unix(path) => bind_unix(path, backlog)?,
+            BindAddress::Descriptor(number) => adopt(*number)?,
+        };
+        Ok(Self { socket, address, purpose: bind.purpose, _file: file })
+    }
+
+    /// A second handle on the same socket and the same queue of pending connections.
+    pub(super) fn duplicate(&self) -> io::Result<OwnedFd> {
+        Ok(self.socket.try_clone()?.into())
+    }
+}
+
+type Bound = (Socket, Address, Option<SocketFile>);
+
+fn bind_tcp(address: SocketAddr, backlog: i32) -> Result<Bound, BindError> {
+    let open = || -> io::Result<Bound> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        if address.is_ipv6() {
+            // `[::]` and `0.0.0.0` can then be given side by side, and an IPv4 client is never shown as `::ffff:…`.
+            socket.set_only_v6(true)?;
+        }
+        socket.bind(&address.into())?;
+        socket.listen(backlog)?;
+        socket.set_nonblocking(true)?;
+        let real = socket.local_addr()?.as_socket().unwrap_or(address);
+        Ok((socket, Address::Tcp(real), None))
+    };
+    open().map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => BindError::InUse { address },
+        io::ErrorKind::PermissionDenied => BindError::Denied { address },
+        io::ErrorKind::AddrNotAvailable => BindError::NotLocal { address },
+        _ => BindError::Other { address: address.to_string(), source },
+    })
+}
+
+fn bind_unix(path: &Path, backlog: i32) -> Result<Bound, BindError> {
+    remove_stale(path)?;
+    let open = || -> io::Result<Bound> {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.bind(&SockAddr::unix(path)?)?;
+        let file = SocketFile::of(path)?;
+        // Before `listen`: nobody can connect while the mode is still the umask's.
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(UNIX_SOCKET_MODE))?;
+        socket.listen(backlog)?;
+        socket.set_nonblocking(true)?;
+        Ok((socket, Address::Unix(Some(path.to_owned())), Some(file)))
+    };
+    open().map_err(|source| BindError::Other { address: path.display().to_string(), source })
+}
+
+/// Removes a socket file left by a process that is gone. A file on which somebody answers is never touched.
+fn remove_stale(path: &Path) -> Result<(), BindError> {
+    let other = |source| BindError::Other { address: path.display().to_string(), source };
+    let metadata = match std::fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(other(error)),
+    };
+    if !metadata.file_type().is_socket() {
+        return Err(BindError::NotASocketFile { path: path.to_owned() });
+    }
+    match UnixStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path).map_err(other),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(other(error)),
+        // A full backlog is an answer too: somebody listens.
+        _ => Err(BindError::SocketInUse { path: path.to_owned() }),
+    }
+}
+
+fn adopt(number: i32) -> Result<Bound, BindError> {
+    let failed = |source: io::Error| BindError::Descriptor { number, source };
+    let descriptor = adopt_descriptor(number).map_err(failed)?;
+    let listening = rustix::net::sockopt::socket_acceptconn(&descriptor).unwrap_or(false);
+    let stream = rustix::net::sockopt::socket_type(&descriptor).is_ok_and(|kind| kind == rustix::net::SocketType::STREAM);
+    if !(listening && stream) {
+        return Err(BindError::NotListening { number });
+    }
+    let family = rustix::net::sockopt::socket_domain(&descriptor).map_err(|errno| failed(errno.into()))?;
+    let socket = Socket::from(descriptor);
+    socket.set_nonblocking(true).map_err(failed)?;
+    let local = socket.local_addr().map_err(failed)?;
+    let address = match local.as_socket() {
+        Some(address) => Address::Tcp(address),
+        None if family == AddressFamily::UNIX => Address::Unix(local.as_pathname().map(Path::to_owned)),
+        None => return Err(BindError::NotListening { number }),
+    };
+    Ok((socket, address, None))
+}
+
+/// A socket file of ours, removed when dropped, unless somebody has put another one in its place.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl SocketFile {
+    fn of(path: &Path) -> io::Result<Self> {
+        let metadata = std::fs::symlink_metadata(path)?;
+        Ok(Self { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let ours = std::fs::symlink_metadata(&self.path)
+            .is_ok_and(|metadata| metadata.dev() == self.device && metadata.ino() == self.inode);
+        if ours && let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "the socket file stays behind");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed preparation is a failed test")]
+    use super::*;
+
+    fn tcp(address: &str) -> Bind {
+        Bind { address: BindAddress::Tcp(address.parse().unwrap()), purpose: Purpose::Http }
+    }
+
+    fn unix(path: &Path) -> Bind {
+        Bind { address: BindAddress::Unix(path.to_owned()), purpose: Purpose::Http }
+    }
+
+    #[test]
+    fn port_zero_reports_the_real_port() {
+        let listeners = Listeners::bind(&[tcp("127.0.0.1:0")], 16).unwrap();
+        let (address, _) = listeners.addresses().next().unwrap();
+        assert!(matches!(address, Address::Tcp(address) if address.port() != 0));
+    }
+
+    #[test]
+    fn every_failing_bind_is_reported() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let taken = taken.local_addr().unwrap();
+        let errors =
+            Listeners::bind(&[tcp(&taken.to_string()), tcp("127.0.0.1:0"), tcp("192.0.2.1:0")], 16).unwrap_err();
+        assert!(matches!(
+            errors[..],
+            [BindError::InUse { .. }, BindError::NotLocal { .. }]
+        ));
+    }
+
+    #[test]
+    fn unix_socket_files() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("front.sock");
+        // A stale file: its listener is gone, the name stayed.
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let listeners = Listeners::bind(&[unix(&path)], 16).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, UNIX_SOCKET_MODE);
+        let second = Listeners::bind(&[unix(&path)], 16).unwrap_err();
+        assert!(matches!(second[..], [BindError::SocketInUse { .. }]));
+        drop(listeners);
+        assert!(!path.exists());
+
+        std::fs::write(&path, "precious").unwrap();
+        let refused = Listeners::bind(&[unix(&path)], 16).unwrap_err();
+        assert!(matches!(refused[..], [BindError::NotASocketFile { .. }]));
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn a_successor_keeps_its_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("front.sock");
+        let ours = Listeners::bind(&[unix(&path)], 16).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let _successor = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        drop(ours);
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn descriptors() {
+        use std::os::fd::IntoRawFd;
+        let listening = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let expected = Address::Tcp(listening.local_addr().unwrap());
+        let number = listening.into_raw_fd();
+        let bind = Bind { address: BindAddress::Descriptor(number), purpose: Purpose::Http };
+        let errors = Listeners::bind(&[Bind { address: BindAddress::Descriptor(999_999), purpose: Purpose::Http }], 1);
+        assert!(matches!(errors.unwrap_err()[..], [BindError::Descriptor { number: 999_999, .. }]));
+        let listeners = Listeners::bind(&[bind], 1).unwrap();
+        assert_eq!(listeners.addresses().next().unwrap().0, &expected);
+
+        let (one, _other) = UnixStream::pair().unwrap();
+        let number = one.into_raw_fd();
+        let bind = Bind { address: BindAddress::Descriptor(number), purpose: Purpose::Http };
+        assert!(matches!(Listeners::bind(&[bind], 1).unwrap_err()[..], [BindError::NotListening { .. }]));
+    }
+}

@@ -1,15 +1,20 @@
 //! From the client's socket to the decision who answers.
 
+pub mod accept;
 pub mod body;
-pub mod connection;
+mod connection;
+pub mod drain;
+mod exchange;
 pub mod files;
 pub mod gate;
+mod inspect;
 pub mod limits;
 pub mod listener;
 pub mod pipeline;
 pub mod redirect;
 pub mod rescue;
 pub mod tls;
+mod transport;
 pub mod websocket;
 
 use body::Body;
