@@ -13,7 +13,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 /// Builds the response whose head has just arrived; its body follows from the conversation.
-pub fn respond(conversation: Conversation, payload: &Bytes, is_end: bool) -> Result<Response<Body>, UpstreamError> {
+pub(super) fn respond(
+    conversation: Conversation,
+    payload: &Bytes,
+    is_end: bool,
+) -> Result<Response<Body>, UpstreamError> {
     let (mut response, first) = head(payload, conversation.worker())?;
     *response.body_mut() = if is_end {
         Body::full(first)
@@ -26,7 +30,7 @@ pub fn respond(conversation: Conversation, payload: &Bytes, is_end: bool) -> Res
 }
 
 /// Decodes a head (of a response, an acceptance or a hint) and the bytes behind it.
-pub fn head(payload: &Bytes, worker: Option<u32>) -> Result<(Response<Body>, Bytes), UpstreamError> {
+pub(super) fn head(payload: &Bytes, worker: Option<u32>) -> Result<(Response<Body>, Bytes), UpstreamError> {
     let nonsense = UpstreamError { cause: Cause::Incomplete, reached: Reached::Entered, worker };
     let decoded = ResponseHead::decode(payload).map_err(|_| nonsense)?;
     let mut response = Response::new(Body::empty());

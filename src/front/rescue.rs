@@ -2,6 +2,7 @@
 
 use super::body::Body;
 use super::gate::Refusal;
+use super::websocket::handshake;
 use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Method, Response, StatusCode, Version, request};
 use std::borrow::Cow;
@@ -13,6 +14,8 @@ const TEMPLATE: &str = include_str!("../../static/error.html");
 pub enum Failure {
     /// The client's: the gate did not let the request in.
     Refused(Refusal),
+    /// The client's: it asks for a WebSocket in a way that is none.
+    WebSocket(handshake::Refusal),
     NotFound,
     Forbidden,
     /// `allow` is the list of methods that would do.
@@ -49,6 +52,10 @@ pub enum UpstreamFailure {
     TooSlow,
     /// The application raised, or ended its answer before it began.
     ApplicationFailed,
+    /// The application does not speak this protocol (a WebSocket for WSGI).
+    Unsupported,
+    /// One header field is longer than a worker can be told.
+    HeadTooLarge,
 }
 
 /// How the sender of a request wants to be told.
@@ -126,6 +133,7 @@ impl Failure {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Refused(refusal) => refused(*refusal),
+            Self::WebSocket(refusal) => refusal.response().status(),
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
@@ -140,6 +148,8 @@ impl Failure {
                 | UpstreamFailure::Maintenance,
             ) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Upstream(UpstreamFailure::TooSlow) => StatusCode::GATEWAY_TIMEOUT,
+            Self::Upstream(UpstreamFailure::Unsupported) => StatusCode::NOT_IMPLEMENTED,
+            Self::Upstream(UpstreamFailure::HeadTooLarge) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Upstream(UpstreamFailure::ApplicationFailed) | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -148,24 +158,34 @@ impl Failure {
     fn detail(&self) -> Cow<'static, str> {
         match self {
             Self::Refused(refusal) => format!("The request was not let in: {refusal}.").into(),
+            Self::WebSocket(refusal) => format!("The WebSocket cannot be opened: {refusal}.").into(),
             Self::NotFound => "There is nothing at this address.".into(),
             Self::Forbidden => "This address is not open to you.".into(),
             Self::MethodNotAllowed { allow } => format!("This address answers {allow} only.").into(),
             Self::BodyTooLarge { limit } => {
-                format!("The request body is larger than {} ({limit} bytes, setting `--max-body`).", Size(*limit)).into()
+                format!("The request body is larger than {} ({limit} bytes, setting `--max-body`).", Size(*limit))
+                    .into()
             }
             Self::BodyTimeout => "The request body did not arrive in time.".into(),
             Self::BodyMalformed => "The request body is malformed or incomplete.".into(),
             Self::Upstream(UpstreamFailure::WorkerLost) => {
                 "The application ended while it worked on the request. It may have taken effect.".into()
             }
-            Self::Upstream(UpstreamFailure::Maintenance) => "The site is being worked on. Please come back soon.".into(),
+            Self::Upstream(UpstreamFailure::Maintenance) => {
+                "The site is being worked on. Please come back soon.".into()
+            }
             Self::Upstream(UpstreamFailure::NoWorker) => "The application is not running at the moment.".into(),
             Self::Upstream(UpstreamFailure::QueueFull | UpstreamFailure::QueueTimeout) => {
                 "The application has more to do than it can. Please try again in a moment.".into()
             }
             Self::Upstream(UpstreamFailure::TooSlow) => "The application took too long to answer.".into(),
-            Self::Upstream(UpstreamFailure::ApplicationFailed) => "The application failed to answer this request.".into(),
+            Self::Upstream(UpstreamFailure::ApplicationFailed) => {
+                "The application failed to answer this request.".into()
+            }
+            Self::Upstream(UpstreamFailure::Unsupported) => {
+                "The application does not speak WebSocket; a WSGI application cannot.".into()
+            }
+            Self::Upstream(UpstreamFailure::HeadTooLarge) => "A header field of the request is too long.".into(),
             Self::Internal => "The server failed to answer this request.".into(),
         }
     }
@@ -215,6 +235,9 @@ pub fn page(failure: &Failure, asker: &Asker) -> Response<Body> {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, asker.format.content_type());
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Failure::WebSocket(refusal) = failure {
+        headers.extend(refusal.response().into_parts().0.headers);
+    }
     if let Some(seconds) = failure.retry_after() {
         headers.insert(RETRY_AFTER, seconds.into());
     }
@@ -281,9 +304,7 @@ mod tests {
 
     #[test]
     fn every_failure_has_its_status_and_its_headers() {
-        use UpstreamFailure::{
-            ApplicationFailed, Maintenance, NoWorker, QueueFull, QueueTimeout, TooSlow, WorkerLost,
-        };
+        use UpstreamFailure::{ApplicationFailed, Maintenance, NoWorker, QueueFull, QueueTimeout, TooSlow, WorkerLost};
         let cases: &[(Failure, u16, Option<&str>, bool)] = &[
             (Failure::Refused(Refusal::BareLineFeed), 400, None, true),
             (Failure::Refused(Refusal::TargetTooLong { limit: 1 }), 414, None, true),

@@ -18,7 +18,12 @@ use tokio::sync::mpsc;
 const MESSAGES_WAITING: usize = 8;
 
 /// Runs an accepted WebSocket to its end.
-pub async fn run(upgrade: OnUpgrade, conversation: Conversation, settings: Arc<Settings>, deflate: Option<Agreement>) {
+pub(super) async fn run(
+    upgrade: OnUpgrade,
+    conversation: Conversation,
+    settings: Arc<Settings>,
+    deflate: Option<Agreement>,
+) {
     let Ok(upgraded) = upgrade.await else {
         // The client left during the handshake; dropping the conversation tells the worker.
         return;

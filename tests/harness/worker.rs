@@ -1,5 +1,10 @@
 //! A worker written in Rust that does exactly what a test wants, and nothing by itself.
-#![allow(clippy::unwrap_used, dead_code, unreachable_pub, reason = "a failed unwrap is a failed test; not every test uses everything")]
+#![allow(
+    clippy::unwrap_used,
+    dead_code,
+    unreachable_pub,
+    reason = "a failed unwrap is a failed test; not every test uses everything"
+)]
 
 use bytes::Bytes;
 use monoceros::roster::Member;
