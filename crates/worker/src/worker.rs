@@ -116,6 +116,9 @@ fn prepare(py: Python<'_>, seat: &Seat) -> PyResult<()> {
             stream.call_method("reconfigure", (), Some(&line_buffering))?;
         }
     }
+    // A crash in native code then names the Python lines it came from, and so does a SIGABRT, with which the supervisor
+    // ends a worker that hangs.
+    py.import("faulthandler")?.call_method0("enable")?;
     Ok(())
 }
 
