@@ -1,1 +1,355 @@
 //! Builds the components, joins them, and defines the order in which they start and stop.
+//!
+//! Start: interpreter, files, certificates, listeners → front threads → pool → supervisor → first worker ready → accept.
+//! Stop: stop accepting → connections finish → workers drain → end.
+
+use crate::config::Settings;
+use crate::front::accept::{self, FrontThread, Placement};
+use crate::front::drain::Drain;
+use crate::front::files::{FileSetupError, Files};
+use crate::front::listener::{BindError, Listeners};
+use crate::front::pipeline::Pipeline;
+use crate::front::tls::{self, TlsError};
+use crate::front::{Address, Purpose};
+use crate::roster;
+use crate::supervisor::python::{self, Interpreter, PythonError};
+use crate::supervisor::{self, StopRequest};
+use crate::telemetry::access::AccessLog;
+use crate::telemetry::log;
+use crate::upstream::pool::{self, Pool};
+use monoceros_wire::message::Interface;
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+
+/// One thing that keeps the server from starting.
+#[derive(Debug, thiserror::Error)]
+pub enum StartProblem {
+    #[error(transparent)]
+    Python(#[from] PythonError),
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error("no development certificate: {0}")]
+    DevelopmentCertificate(#[from] tls::DevelopmentCertificateError),
+    #[error(transparent)]
+    Files(#[from] FileSetupError),
+    #[error("the access log cannot be opened: {0}")]
+    AccessLog(#[source] io::Error),
+    #[error("{what}: {source}")]
+    System { what: &'static str, source: io::Error },
+    #[error(transparent)]
+    Workers(#[from] supervisor::Failure),
+}
+
+/// Why the server could not start, or stopped serving: everything that was found wrong at once.
+#[derive(Debug)]
+pub struct StartError {
+    pub problems: Vec<StartProblem>,
+}
+
+impl StartError {
+    /// Whether the application is at fault: it could not be loaded.
+    pub fn is_application_failure(&self) -> bool {
+        matches!(self.problems.as_slice(), [StartProblem::Workers(_)])
+    }
+}
+
+impl<P: Into<StartProblem>> From<P> for StartError {
+    fn from(problem: P) -> Self {
+        Self { problems: vec![problem.into()] }
+    }
+}
+
+impl StartProblem {
+    /// What the operator can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Python(error) => Some(error.hint().to_owned()),
+            Self::Workers(supervisor::Failure::Boot(failure)) => {
+                Some(failure.hint.clone()).filter(|hint| !hint.is_empty())
+            }
+            Self::Workers(supervisor::Failure::BootTimeout(_)) => {
+                Some("raise --boot-timeout, or find out what the application waits for while it is imported".to_owned())
+            }
+            _ => None,
+        }
+    }
+
+    /// The application's traceback, where it is the application's fault.
+    pub fn traceback(&self) -> Option<&str> {
+        match self {
+            Self::Workers(supervisor::Failure::Boot(failure)) => {
+                Some(failure.traceback.as_str()).filter(|text| !text.is_empty())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What was opened and checked before anything runs.
+struct Ground {
+    interpreter: Interpreter,
+    files: Files,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    listeners: Listeners,
+    access: AccessLog,
+}
+
+/// Serves until asked to stop. Must be called on the main thread.
+pub fn run(mut settings: Settings) -> Result<(), StartError> {
+    log::start(&settings.telemetry);
+    let ground = prepare(&mut settings)?;
+    let system = |what: &'static str| move |source: io::Error| StartProblem::System { what, source };
+    if let Err(error) = crate::sys::raise_descriptor_limit() {
+        tracing::debug!("the limit of open files stays as it is: {error}");
+    }
+    let (supervisor_end, upstream_end) = roster::pair();
+    let pool = Pool::new(settings.upstream.clone(), upstream_end.reports.clone());
+    let (drain, shutdown) = Drain::new();
+    let limits = &settings.front.limits;
+    let (threads, placement) =
+        accept::front_threads(&ground.listeners, settings.front.threads, limits, ground.tls.as_ref(), &shutdown)
+            .map_err(system("a listening socket cannot be shared"))?;
+    drop(shutdown);
+    let pipeline = Arc::new(Pipeline {
+        files: ground.files,
+        pool: Arc::clone(&pool),
+        limits: settings.front.limits.clone(),
+        websocket: Arc::default(),
+        access: ground.access.clone(),
+    });
+    let (stage, stages) = watch::channel(Stage::Waiting);
+    let threads: Vec<RunningThread> = threads
+        .into_iter()
+        .enumerate()
+        .map(|(index, thread)| start_thread(index, thread, Arc::clone(&pipeline), stages.clone()))
+        .collect::<io::Result<_>>()
+        .map_err(system("a front thread cannot be started"))?;
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(system("the main runtime cannot be started"))?;
+    let front = Front { listeners: ground.listeners, placement, drain, stage, pool, threads };
+    let outcome = runtime.block_on(front.serve(settings, ground.interpreter, supervisor_end, upstream_end));
+    end_runtime(runtime);
+    ground.access.close();
+    Ok(outcome?)
+}
+
+/// Opens everything that can be wrong, and reports all that is.
+fn prepare(settings: &mut Settings) -> Result<Ground, StartError> {
+    let mut problems = Vec::new();
+    let interpreter = collect(
+        python::find(settings.supervisor.python.as_deref(), &settings.supervisor.chdir).map_err(|error| vec![error]),
+        &mut problems,
+    );
+    if let Some(directory) = &settings.development_certificate {
+        let files = tls::development_certificate(directory).map_err(|error| vec![error]);
+        if let (Some(files), Some(tls)) = (collect(files, &mut problems), &mut settings.front.tls) {
+            tls.certificates.push(files);
+        }
+    }
+    let tls = match &settings.front.tls {
+        // Nothing to load: its absence was reported above.
+        Some(tls) if tls.certificates.is_empty() && !problems.is_empty() => None,
+        Some(tls) => collect(tls::load(tls, SystemTime::now()), &mut problems),
+        None => None,
+    };
+    let files = collect(Files::open(&settings.front.files), &mut problems);
+    let access = collect(
+        AccessLog::open(&settings.telemetry).map_err(|error| vec![StartProblem::AccessLog(error)]),
+        &mut problems,
+    );
+    let listeners = collect(Listeners::bind(&settings.front.binds, settings.front.backlog), &mut problems);
+    for warning in tls.iter().flat_map(|tls| &tls.warnings) {
+        tracing::warn!("{warning}");
+    }
+    match (interpreter, files, access, listeners) {
+        (Some(interpreter), Some(files), Some(access), Some(listeners)) if problems.is_empty() => {
+            Ok(Ground { interpreter, files, tls: tls.map(|tls| tls.config), listeners, access })
+        }
+        _ => Err(StartError { problems }),
+    }
+}
+
+fn collect<T, P: Into<StartProblem>>(result: Result<T, Vec<P>>, problems: &mut Vec<StartProblem>) -> Option<T> {
+    result.map_err(|errors| problems.extend(errors.into_iter().map(Into::into))).ok()
+}
+
+/// What the front threads are told, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    /// Links run, nothing is accepted.
+    Waiting,
+    /// Accept; the drain ends this stage.
+    Accepting,
+    /// The links are not needed any more.
+    Ended,
+}
+
+struct RunningThread {
+    runtime: Handle,
+    thread: JoinHandle<()>,
+}
+
+fn start_thread(
+    index: usize,
+    front: FrontThread,
+    pipeline: Arc<Pipeline>,
+    stages: watch::Receiver<Stage>,
+) -> io::Result<RunningThread> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let handle = runtime.handle().clone();
+    let thread = std::thread::Builder::new().name(format!("front-{index}")).spawn(move || {
+        pool::enter_thread(index);
+        runtime.block_on(live(front, pipeline, stages));
+        end_runtime(runtime);
+    })?;
+    Ok(RunningThread { runtime: handle, thread })
+}
+
+/// The life of a front thread.
+async fn live(front: FrontThread, pipeline: Arc<Pipeline>, mut stages: watch::Receiver<Stage>) {
+    // A vanished sender means that the program ends.
+    if stages.wait_for(|stage| *stage != Stage::Waiting).await.is_ok_and(|stage| *stage == Stage::Accepting)
+        && let Err(error) = front.run(pipeline).await
+    {
+        tracing::error!("a front thread cannot serve: {error}");
+    }
+    let _ = stages.wait_for(|stage| *stage == Stage::Ended).await;
+}
+
+/// A blocking read of a file that hangs must not keep the program.
+fn end_runtime(runtime: Runtime) {
+    runtime.shutdown_timeout(Duration::from_millis(100));
+}
+
+/// The running server, seen from the main thread.
+struct Front {
+    listeners: Listeners,
+    placement: Arc<Placement>,
+    drain: Drain,
+    stage: watch::Sender<Stage>,
+    pool: Arc<Pool>,
+    threads: Vec<RunningThread>,
+}
+
+impl Front {
+    async fn serve(
+        self,
+        settings: Settings,
+        interpreter: Interpreter,
+        supervisor_end: roster::SupervisorEnd,
+        upstream_end: roster::UpstreamEnd,
+    ) -> Result<(), StartProblem> {
+        let (stops, stop_requests) = mpsc::unbounded_channel();
+        let mut signals =
+            Signals::new().map_err(|source| StartProblem::System { what: "signals cannot be handled", source })?;
+        let runtimes = self.threads.iter().map(|thread| thread.runtime.clone()).collect();
+        pool::start(&self.pool, upstream_end, runtimes);
+        self.announce(&settings, &interpreter);
+        let stage = self.stage.clone();
+        let app = settings.supervisor.app.app.clone();
+        let on_ready = move |interface| {
+            stage.send_replace(Stage::Accepting);
+            let interface = if interface == Interface::Asgi { "ASGI" } else { "WSGI" };
+            tracing::info!("ready: {app} ({interface})");
+        };
+        let grace = settings.supervisor.graceful_timeout;
+        let supervised =
+            supervisor::run(settings.supervisor, interpreter.path, supervisor_end, stop_requests, on_ready);
+        tokio::pin!(supervised);
+        let stopping = async {
+            self.stop(&mut signals, grace, &stops).await;
+            std::future::pending::<()>().await;
+        };
+        let outcome = tokio::select! {
+            outcome = &mut supervised => outcome,
+            () = stopping => Ok(()),
+        };
+        self.end();
+        Ok(outcome?)
+    }
+
+    /// Says what listens where, and who will answer.
+    fn announce(&self, settings: &Settings, interpreter: &Interpreter) {
+        for (address, purpose) in self.listeners.addresses() {
+            let redirects = if matches!(purpose, Purpose::RedirectToHttps { .. }) { " (redirects to https)" } else { "" };
+            let scheme = if purpose == Purpose::Https { "https" } else { "http" };
+            match address {
+                Address::Tcp(socket) => tracing::info!("listening on {scheme}://{socket}{redirects}"),
+                Address::Unix(path) => {
+                    let path = path.as_deref().map_or_else(String::new, |path| path.display().to_string());
+                    tracing::info!("listening on unix:{path}{redirects}");
+                }
+            }
+        }
+        let workers = settings.supervisor.workers;
+        let plural = if workers == 1 { "" } else { "s" };
+        tracing::info!("starting {workers} worker{plural} with {interpreter}");
+    }
+
+    /// Waits for a request to stop, and carries it out: the first one gracefully, the second one now.
+    async fn stop(&self, signals: &mut Signals, grace: Duration, stops: &mpsc::UnboundedSender<StopRequest>) {
+        let mut request = signals.next().await;
+        if request == StopRequest::Gracefully {
+            let open = self.placement.open();
+            tracing::info!("stopping: {open} connections may finish within {} s", grace.as_secs());
+            self.drain.begin(grace);
+            // A server that never was ready accepts now and drains at once.
+            self.stage.send_if_modified(|stage| std::mem::replace(stage, Stage::Accepting) == Stage::Waiting);
+            tokio::select! {
+                () = self.drain.finished() => {}
+                _ = signals.next() => request = StopRequest::Quickly,
+            }
+            self.pool.close();
+        }
+        let _ = stops.send(request);
+        // While the workers drain, a further signal ends them.
+        signals.next().await;
+        let _ = stops.send(StopRequest::Quickly);
+    }
+
+    /// Ends the front threads. Connections that are still open end with them.
+    fn end(self) {
+        self.drain.begin(Duration::ZERO);
+        self.stage.send_replace(Stage::Ended);
+        for thread in self.threads {
+            if thread.thread.join().is_err() {
+                tracing::error!("a front thread has panicked");
+            }
+        }
+    }
+}
+
+/// The signals that stop the server. SIGTERM and the first Ctrl-C let requests finish, SIGQUIT does not (gunicorn's
+/// TERM and QUIT).
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    quit: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+        })
+    }
+
+    async fn next(&mut self) -> StopRequest {
+        tokio::select! {
+            _ = self.terminate.recv() => StopRequest::Gracefully,
+            _ = self.interrupt.recv() => StopRequest::Gracefully,
+            _ = self.quit.recv() => StopRequest::Quickly,
+        }
+    }
+}

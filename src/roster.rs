@@ -1,1 +1,64 @@
-//! Who serves now.
+//! Who serves now: the meeting point of the supervisor, which owns the processes, and the upstream, which owns the
+//! links to them. Neither knows the other; both know these messages.
+
+use monoceros_wire::message::{BootFailure, Interface};
+use monoceros_wire::page::Page;
+use std::os::fd::OwnedFd;
+use tokio::sync::mpsc;
+
+/// Number of a worker, never used twice in the life of the program.
+pub type WorkerNumber = u32;
+
+/// A worker that was forked: its link exists, it may still be importing the application.
+#[derive(Debug)]
+pub struct Member {
+    pub worker: WorkerNumber,
+    /// Our end of the socketpair.
+    pub socket: OwnedFd,
+    pub page: Page,
+}
+
+/// Supervisor → upstream.
+#[derive(Debug)]
+pub enum Notice {
+    Joined(Member),
+    /// Hand nothing more to this worker; tell it to finish and exit when it holds nothing.
+    Drain(WorkerNumber),
+    /// The process is gone (its link may say so earlier or later).
+    Gone(WorkerNumber),
+}
+
+/// Upstream → supervisor.
+#[derive(Debug)]
+pub enum Report {
+    Ready { worker: WorkerNumber, interface: Interface, slots: u32 },
+    BootFailed { worker: WorkerNumber, failure: BootFailure },
+    /// The link broke, or the worker spoke nonsense; `reason` says which.
+    LinkLost { worker: WorkerNumber, reason: String },
+    /// A request of this worker has passed its time-out and its client was told; the worker may be stuck.
+    Overdue { worker: WorkerNumber },
+}
+
+/// The supervisor's end.
+#[derive(Debug)]
+pub struct SupervisorEnd {
+    pub notices: mpsc::UnboundedSender<Notice>,
+    pub reports: mpsc::UnboundedReceiver<Report>,
+}
+
+/// The upstream's end.
+#[derive(Debug)]
+pub struct UpstreamEnd {
+    pub notices: mpsc::UnboundedReceiver<Notice>,
+    pub reports: mpsc::UnboundedSender<Report>,
+}
+
+/// Makes the two ends. Unbounded, because both sides send only a handful of messages per worker's life.
+pub fn pair() -> (SupervisorEnd, UpstreamEnd) {
+    let (notice_sender, notice_receiver) = mpsc::unbounded_channel();
+    let (report_sender, report_receiver) = mpsc::unbounded_channel();
+    (
+        SupervisorEnd { notices: notice_sender, reports: report_receiver },
+        UpstreamEnd { notices: notice_receiver, reports: report_sender },
+    )
+}

@@ -1,1 +1,101 @@
 //! Command line, subcommands, and how errors look on a terminal.
+//!
+//! The flags are made from the table of options in [`crate::config::table`]; clap fills in no defaults, so that a flag
+//! that was not given leaves room for the environment and the file.
+
+mod arguments;
+mod check;
+pub mod report;
+
+pub use arguments::command;
+
+use crate::config::error::{ConfigError, Problem};
+use crate::config::layer::{CONFIG_VARIABLE, Environment, Layer};
+use crate::config::{self, FILE_NAME, LocalDisk, Resolved, Settings, Sources, Surroundings};
+use arguments::{Action, Invocation};
+use report::{EXIT_CONFIGURATION, Report};
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// What the command line comes to.
+#[derive(Debug)]
+pub enum Command {
+    /// Serve with these settings.
+    Serve(Box<Settings>),
+    /// Everything is done, or nothing can be.
+    Exit(ExitCode),
+}
+
+/// Reads the command line, the environment and the configuration file, and does what does not need a server.
+pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Command {
+    let mut report = Report::standard_error();
+    let invocation = match arguments::parse(arguments) {
+        Ok(invocation) => invocation,
+        Err(error) => {
+            // A closed terminal is no reason to fail differently.
+            let _ = error.print();
+            return Command::Exit(ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(EXIT_CONFIGURATION)));
+        }
+    };
+    let action = invocation.action;
+    let resolved = match load(invocation) {
+        Ok(resolved) => resolved,
+        Err(errors) => {
+            report.configuration(&errors);
+            if let [ConfigError { problem: Problem::MissingApplication, .. }] = errors.as_slice() {
+                report.line("For more information, try 'monoceros --help'.");
+            }
+            return Command::Exit(ExitCode::from(EXIT_CONFIGURATION));
+        }
+    };
+    for warning in &resolved.warnings {
+        report.warning(warning);
+    }
+    match action {
+        Action::Serve => Command::Serve(Box::new(resolved.settings)),
+        Action::Check => {
+            let written = std::io::stdout().write_all(check::describe(&resolved).as_bytes());
+            Command::Exit(if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+    }
+}
+
+fn load(invocation: Invocation) -> Result<Resolved, Vec<ConfigError>> {
+    // Names and values that are not UTF-8 cannot be ours; `vars` would panic on them.
+    let environment: Environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let directory = std::env::current_dir().map_err(|error| unreadable(Path::new("."), &error))?;
+    let file = match configuration_file(&invocation, &environment, &directory) {
+        None => None,
+        Some(path) => match std::fs::read_to_string(directory.join(&path)) {
+            Ok(text) => Some((path, text)),
+            Err(error) => return Err(unreadable(&path, &error)),
+        },
+    };
+    let sources = Sources { arguments: invocation.layer, environment, file };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    config::load(&sources, &Surroundings { directory: &directory, cores, disk: &LocalDisk })
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Vec<ConfigError> {
+    let problem = Problem::FileUnreadable { path: path.to_owned(), reason: error.to_string() };
+    vec![ConfigError::new(problem)]
+}
+
+/// The configuration file to read. `monoceros.toml` in the working directory counts only when no application is named:
+/// a command line that says what to serve should not change its meaning with the directory it is run in.
+fn configuration_file(invocation: &Invocation, environment: &Environment, directory: &Path) -> Option<PathBuf> {
+    let variable = || environment.get(CONFIG_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
+    invocation.config_file.clone().or_else(variable).or_else(|| {
+        let named = names_application(&invocation.layer, environment);
+        (!named && directory.join(FILE_NAME).is_file()).then(|| PathBuf::from(FILE_NAME))
+    })
+}
+
+fn names_application(layer: &Layer, environment: &Environment) -> bool {
+    let app = config::definition::Key::App;
+    layer.has(app) || config::layer::from_environment(environment).has(app)
+}

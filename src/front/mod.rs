@@ -6,15 +6,19 @@ mod connection;
 pub mod drain;
 mod exchange;
 pub mod files;
+pub mod forward;
 pub mod gate;
 mod inspect;
+pub mod intake;
 pub mod limits;
 pub mod listener;
 pub mod pipeline;
 pub mod redirect;
+pub mod reply;
 pub mod rescue;
 pub mod tls;
 mod transport;
+pub mod tunnel;
 pub mod websocket;
 
 use body::Body;
@@ -61,7 +65,9 @@ pub enum Purpose {
     Http,
     Https,
     /// Answers every request with a redirect to the HTTPS listener on this port (`--redirect-http`).
-    RedirectToHttps { port: u16 },
+    RedirectToHttps {
+        port: u16,
+    },
 }
 
 /// What is known about a client's connection as a whole.
@@ -99,4 +105,14 @@ pub trait Answer: Send + Sync + 'static {
         connection: Arc<ConnectionInfo>,
         request: Request<Incoming>,
     ) -> impl Future<Output = Response<Body>> + Send;
+}
+
+impl std::fmt::Display for Address {
+    /// Without the port: what an access log wants to say about a client.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(socket) => socket.ip().to_canonical().fmt(formatter),
+            Self::Unix(_) => formatter.write_str("unix"),
+        }
+    }
 }

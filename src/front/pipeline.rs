@@ -1,1 +1,209 @@
 //! The request path, read from top to bottom.
+
+use super::body::Body;
+use super::files::{ALLOWED_METHODS, Files, Outcome};
+use super::intake;
+use super::rescue::{self, Asker, Failure};
+use super::websocket::handshake::{self, Opening};
+use super::{Answer, ConnectionInfo, forward, limits, reply, tunnel, websocket};
+use crate::telemetry::access::{AccessEntry, AccessLog, Counted};
+use crate::upstream::exchange::Event;
+use crate::upstream::pool::{Conversation, Pool, Sender};
+use crate::upstream::request::RequestBody;
+use bytes::Bytes;
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Request, Response};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use monoceros_wire::frame::{FLAG_END, Kind};
+use monoceros_wire::message::{BodySource, Protocol};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Everything a request may need on its way.
+#[derive(Debug)]
+pub struct Pipeline {
+    pub files: Files,
+    pub pool: Arc<Pool>,
+    pub limits: limits::Settings,
+    pub websocket: Arc<websocket::Settings>,
+    pub access: AccessLog,
+}
+
+impl Answer for Pipeline {
+    async fn answer(self: Arc<Self>, connection: Arc<ConnectionInfo>, request: Request<Incoming>) -> Response<Body> {
+        let (mut parts, body) = request.into_parts();
+        let asker = Asker::of(&parts);
+        let entry = self.access.begin(&connection.peer, &parts);
+        let mut worker = None;
+        let response = match self.route(&connection, &mut parts, body, &mut worker).await {
+            Ok(response) => response,
+            Err(failure) => rescue::page(&failure, &asker),
+        };
+        match entry {
+            Some(entry) => Self::log(entry, worker, response),
+            None => response,
+        }
+    }
+}
+
+impl Pipeline {
+    async fn route(
+        &self,
+        connection: &ConnectionInfo,
+        parts: &mut Parts,
+        body: Incoming,
+        worker: &mut Option<u32>,
+    ) -> Result<Response<Body>, Failure> {
+        if let Some(opening) = handshake::examine(parts, &self.websocket).map_err(Failure::WebSocket)? {
+            return self.open_websocket(connection, parts, &opening, worker).await;
+        }
+        let target = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+        match self.files.answer(&parts.method, target, &parts.headers) {
+            Outcome::Response(response) => return Ok(response),
+            Outcome::NotFound => return Err(Failure::NotFound),
+            Outcome::MethodNotAllowed => return Err(Failure::MethodNotAllowed { allow: ALLOWED_METHODS }),
+            Outcome::Failed(error) => {
+                tracing::error!("a static file cannot be read: {error}");
+                return Err(Failure::Internal);
+            }
+            Outcome::NotMine => {}
+        }
+        if self.is_streamed(parts.uri.path()) && !http_body::Body::is_end_stream(&body) {
+            return self.ask_streaming(connection, parts, body, worker).await;
+        }
+        self.ask(connection, parts, body, worker).await
+    }
+
+    /// The whole body first, then a worker.
+    async fn ask(
+        &self,
+        connection: &ConnectionInfo,
+        parts: &Parts,
+        body: Incoming,
+        worker: &mut Option<u32>,
+    ) -> Result<Response<Body>, Failure> {
+        let limits = intake::Limits {
+            bytes: self.limits.body_bytes,
+            memory: self.pool.settings().body_memory,
+            timeout: self.limits.body_timeout,
+        };
+        let intake = intake::read(body, limits).await?;
+        let request = forward::encode(connection, parts, Protocol::Http, intake.source, intake.length, intake.body)?;
+        let conversation = self.pool.send(request)?;
+        self.first_answer(conversation, worker).await
+    }
+
+    /// The body piece by piece, while the worker already runs (`--stream-request`).
+    async fn ask_streaming(
+        &self,
+        connection: &ConnectionInfo,
+        parts: &Parts,
+        body: Incoming,
+        worker: &mut Option<u32>,
+    ) -> Result<Response<Body>, Failure> {
+        let limit = self.limits.body_bytes;
+        if limit > 0 && http_body::Body::size_hint(&body).lower() > limit {
+            return Err(Failure::BodyTooLarge { limit });
+        }
+        let request = forward::encode(connection, parts, Protocol::Http, BodySource::Stream, 0, RequestBody::Stream)?;
+        let conversation = self.pool.send(request)?;
+        let sender = conversation.sender();
+        let (limit, timeout) = (self.limits.body_bytes, self.limits.body_timeout);
+        tokio::spawn(async move {
+            if pass_body_on(body, &sender, limit, timeout).await.is_none() {
+                // The application is told that the client has left: what it got is not the whole.
+                let _ = sender.send_now(Kind::Cancel, Vec::new()).await;
+            }
+        });
+        self.first_answer(conversation, worker).await
+    }
+
+    async fn first_answer(
+        &self,
+        conversation: Conversation,
+        worker: &mut Option<u32>,
+    ) -> Result<Response<Body>, Failure> {
+        loop {
+            match conversation.next().await {
+                Event::Head { payload, is_end } => {
+                    *worker = conversation.worker();
+                    return Ok(reply::respond(conversation, &payload, is_end)?);
+                }
+                // hyper cannot send informational responses from a server yet.
+                Event::Hint(_) => {}
+                Event::Failed(error) => {
+                    *worker = error.worker;
+                    return Err(error.into());
+                }
+                _ => return Err(Failure::Internal),
+            }
+        }
+    }
+
+    async fn open_websocket(
+        &self,
+        connection: &ConnectionInfo,
+        parts: &mut Parts,
+        opening: &Opening,
+        worker: &mut Option<u32>,
+    ) -> Result<Response<Body>, Failure> {
+        let request =
+            forward::encode(connection, parts, Protocol::WebSocket, BodySource::Empty, 0, RequestBody::Inline(Bytes::new()))?;
+        let conversation = self.pool.send(request)?;
+        match conversation.next().await {
+            Event::Accepted(payload) => {
+                *worker = conversation.worker();
+                let (head, _) = reply::head(&payload, *worker)?;
+                let upgrade = parts.extensions.remove::<OnUpgrade>().ok_or(Failure::Internal)?;
+                let mut headers: HeaderMap = head.into_parts().0.headers;
+                let protocol = headers.remove(http::header::SEC_WEBSOCKET_PROTOCOL);
+                let protocol = protocol.as_ref().and_then(|value| value.to_str().ok());
+                let response = opening.accept(protocol, headers).map_err(|_| Failure::Internal)?;
+                tokio::spawn(tunnel::run(
+                    upgrade,
+                    conversation,
+                    Arc::clone(&self.websocket),
+                    opening.deflate.clone(),
+                ));
+                Ok(response.map(|()| Body::empty()))
+            }
+            // The application denies it with an ordinary response.
+            Event::Head { payload, is_end } => {
+                *worker = conversation.worker();
+                Ok(reply::respond(conversation, &payload, is_end)?)
+            }
+            Event::Failed(error) => Err(error.into()),
+            _ => Err(Failure::Internal),
+        }
+    }
+
+    /// Notes the answer in the access log when its body has gone out.
+    fn log(mut entry: AccessEntry, worker: Option<u32>, response: Response<Body>) -> Response<Body> {
+        entry.answered(response.status(), worker, None);
+        response.map(|body| Body::stream(Counted::new(body, entry)))
+    }
+
+    fn is_streamed(&self, path: &str) -> bool {
+        self.pool.settings().stream_request.iter().any(|prefix| path.starts_with(prefix.as_str()))
+    }
+}
+
+/// Passes a body on as it arrives. `None`: it broke off, was too long, or nobody wants it any more.
+async fn pass_body_on(mut body: Incoming, sender: &Sender, limit: u64, timeout: Duration) -> Option<()> {
+    let mut length = 0;
+    loop {
+        let frame = tokio::time::timeout(timeout, body.frame()).await.ok()?;
+        let Some(frame) = frame else {
+            return sender.send(Kind::Body, 0, FLAG_END, Bytes::new()).await.ok();
+        };
+        let Ok(piece) = frame.ok()?.into_data() else { continue };
+        length += piece.len() as u64;
+        if limit > 0 && length > limit {
+            return None;
+        }
+        sender.send(Kind::Body, 0, 0, piece).await.ok()?;
+    }
+}

@@ -1,4 +1,15 @@
 //! Logs: what the program tells the operator.
+//!
+//! # Layout
+//! - [`log`]: the program's own lines, and what the workers print
+//! - [`access`]: one line per request, written off the request path
+//! - [`clock`]: the time at the beginning of a line
+
+pub mod access;
+pub mod clock;
+pub mod log;
+
+pub use log::{OutputStream, worker_output};
 
 use std::path::PathBuf;
 

@@ -1,6 +1,13 @@
 //! From the decision "the application answers" to a worker's answer.
 
+pub mod balance;
 pub mod error;
+pub mod exchange;
+pub mod failover;
+pub mod link;
+pub mod pool;
+pub mod request;
+mod spool;
 
 use std::time::Duration;
 

@@ -142,11 +142,8 @@ impl<'a> Request<'a> {
             3 => BodySource::Stream,
             _ => return Err(reader.invalid()),
         };
-        let tls = if flags & 2 != 0 {
-            Some(TlsFacts { version: reader.u16()?, cipher_suite: reader.u16()? })
-        } else {
-            None
-        };
+        let tls =
+            if flags & 2 != 0 { Some(TlsFacts { version: reader.u16()?, cipher_suite: reader.u16()? }) } else { None };
         let facts = RequestFacts {
             protocol,
             version,

@@ -82,6 +82,19 @@ impl Outbound {
 
     /// Writes once. Returns whether everything is out; `WouldBlock` and `EINTR` are passed on.
     pub fn send(&mut self, socket: BorrowedFd<'_>) -> io::Result<bool> {
+        self.send_by(socket, sys::send)
+    }
+
+    /// Like [`Self::send`], but fails with `WouldBlock` instead of blocking on a blocking socket.
+    pub fn send_now(&mut self, socket: BorrowedFd<'_>) -> io::Result<bool> {
+        self.send_by(socket, sys::send_now)
+    }
+
+    fn send_by(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        send: fn(BorrowedFd<'_>, &[u8], &[BorrowedFd<'_>]) -> io::Result<usize>,
+    ) -> io::Result<bool> {
         if self.buffer.is_empty() {
             return Ok(true);
         }
@@ -93,11 +106,11 @@ impl Outbound {
         };
         let carried = self.descriptors.len().min(DESCRIPTORS_PER_SEND);
         let written = if carried == 0 {
-            sys::send(socket, &self.buffer[..end], &[])?
+            send(socket, &self.buffer[..end], &[])?
         } else {
             let descriptors: Vec<BorrowedFd<'_>> =
                 self.descriptors.iter().take(carried).map(|(_, descriptor)| descriptor.as_fd()).collect();
-            sys::send(socket, &self.buffer[..end], &descriptors)?
+            send(socket, &self.buffer[..end], &descriptors)?
         };
         self.descriptors.drain(..carried);
         self.buffer.advance(written);

@@ -69,6 +69,8 @@ pub struct Cell {
     pub entered_at: u64,
     /// The operating system's id of the thread that runs it, else zero.
     pub thread: u64,
+    /// How long the application took in nanoseconds, else zero.
+    pub service: u64,
 }
 
 /// The mapped page. Both sides hold one over the same memory file.
@@ -131,6 +133,7 @@ impl Page {
             phase: Phase::from_word(state),
             entered_at: cell[1].load(Ordering::Relaxed),
             thread: cell[2].load(Ordering::Relaxed),
+            service: cell[3].load(Ordering::Acquire),
         })
     }
 
@@ -139,6 +142,7 @@ impl Page {
         if let Some(cell) = self.cell(index) {
             cell[1].store(0, Ordering::Relaxed);
             cell[2].store(0, Ordering::Relaxed);
+            cell[3].store(0, Ordering::Relaxed);
             cell[0].store(word(stream, Phase::Handed), Ordering::Release);
         }
     }
@@ -177,6 +181,14 @@ impl Page {
         self.cell(index).is_none_or(|cell| cell[0].load(Ordering::Relaxed) != word(stream, Phase::Entered))
     }
 
+    /// Worker: how long the application took, in nanoseconds; stored before the last frame of the answer is sent, so
+    /// that the front learns it without counting the time its own threads were busy.
+    pub fn record_service(&self, index: u32, nanoseconds: u64) {
+        if let Some(cell) = self.cell(index) {
+            cell[3].store(nanoseconds, Ordering::Release);
+        }
+    }
+
     /// Worker: the application has returned.
     pub fn finish(&self, index: u32, stream: StreamId) {
         let _ = self.swap(index, stream, Phase::Entered, Phase::Finished);
@@ -184,9 +196,7 @@ impl Page {
 
     fn swap(&self, index: u32, stream: StreamId, from: Phase, to: Phase) -> bool {
         self.cell(index).is_some_and(|cell| {
-            cell[0]
-                .compare_exchange(word(stream, from), word(stream, to), Ordering::AcqRel, Ordering::Acquire)
-                .is_ok()
+            cell[0].compare_exchange(word(stream, from), word(stream, to), Ordering::AcqRel, Ordering::Acquire).is_ok()
         })
     }
 }

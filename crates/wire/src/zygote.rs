@@ -94,16 +94,33 @@ pub enum Command {
 #[serde(rename_all = "snake_case", tag = "event")]
 pub enum Event {
     /// The first message: the extension is loaded in this interpreter.
-    Started { version: u32, pid: u32, python: String, executable: String },
+    Started {
+        version: u32,
+        pid: u32,
+        python: String,
+        executable: String,
+    },
     /// Ready to fork (with `preload`: the application is imported).
     Loaded,
     /// With `preload`: the application could not be imported. The zygote exits.
-    BootFailed { failure: crate::message::BootFailure },
-    Forked { worker: u32, pid: u32 },
+    BootFailed {
+        failure: crate::message::BootFailure,
+    },
+    Forked {
+        worker: u32,
+        pid: u32,
+    },
     /// `fork` failed.
-    ForkFailed { worker: u32, message: String },
+    ForkFailed {
+        worker: u32,
+        message: String,
+    },
     /// A worker has ended and was reaped.
-    Exited { worker: u32, pid: u32, status: ExitStatus },
+    Exited {
+        worker: u32,
+        pid: u32,
+        status: ExitStatus,
+    },
 }
 
 /// How a process ended.

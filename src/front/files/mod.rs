@@ -1,6 +1,33 @@
 //! Static files.
+//!
+//! # Layout
+//! - [`path`]: from the request's path to a mount and a path below its directory, or a refusal (pure)
+//! - [`open`]: opening it without ever leaving the directory
+//! - [`conditional`]: validators and preconditions (pure)
+//! - [`range`]: the `Range` header (pure)
+//! - [`media_type`]: the `Content-Type` of a file name (pure)
+//! - [`respond`]: the response for an opened file
+//! - [`send`]: bodies made of pieces of a file, also for files that a worker hands over
+//!
+//! A file that is in the page cache is served with `openat2`, `fstat`, `preadv2` and `close`, on the calling thread.
+//! Only reads that would wait for the disk go to the blocking pool.
 
+pub mod conditional;
+pub mod media_type;
+pub mod open;
+pub mod path;
+pub mod range;
+pub mod respond;
+pub mod send;
+
+use super::body::Body;
+use http::header::{HeaderValue, LOCATION};
+use http::{HeaderMap, Method, Response, StatusCode};
+use open::{Directory, Opened};
+use path::{Resolution, Target};
+use std::io;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 /// Settings of static files.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -14,4 +41,168 @@ pub struct Mount {
     /// `/` or `/prefix` without a slash at the end. A mount at `/` lets the application answer what it does not have.
     pub url: String,
     pub directory: PathBuf,
+}
+
+/// The value of `Allow` beside [`Outcome::MethodNotAllowed`].
+pub const ALLOWED_METHODS: &str = "GET, HEAD";
+
+/// The file that stands for its directory (nginx: `index`).
+const INDEX: &[u8] = b"index.html";
+
+/// Why the settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FileSetupError {
+    #[error("static files at {url:?}: the URL must be `/`, or begin with a slash and not end with one")]
+    Url { url: String },
+    #[error("static files at {url:?}: two directories for the same URL")]
+    Duplicate { url: String },
+    #[error("static files at {url:?}: there is no directory {}", directory.display())]
+    Missing { url: String, directory: PathBuf },
+    #[error("static files at {url:?}: {} is not a directory", directory.display())]
+    NotADirectory { url: String, directory: PathBuf },
+    #[error("static files at {url:?}: cannot open {}: {source}", directory.display())]
+    Open { url: String, directory: PathBuf, source: io::Error },
+}
+
+/// What static files have to say to a request.
+#[derive(Debug)]
+pub enum Outcome {
+    /// A complete answer: a file or a part of it, 301, 304, 412 or 416.
+    Response(Response<Body>),
+    /// The path belongs to a mount, which has no such file or does not show it: 404.
+    NotFound,
+    /// The path belongs to a mount, and the method reads nothing: 405 with [`ALLOWED_METHODS`].
+    MethodNotAllowed,
+    /// No mount covers the path, or only the one at `/`, which has no such file: the application answers.
+    NotMine,
+    /// The file is there, and the system failed to open it (out of descriptors, a broken disk): 500.
+    Failed(io::Error),
+}
+
+/// The opened mounts. Directories are opened once: one that is replaced (by a new symlink, for one) is seen after a
+/// reload.
+#[derive(Debug)]
+pub struct Files {
+    /// Longest URL first.
+    urls: Vec<String>,
+    /// In the order of `urls`.
+    directories: Vec<Directory>,
+}
+
+impl Files {
+    /// Opens every mount, or says everything that is wrong.
+    pub fn open(settings: &Settings) -> Result<Self, Vec<FileSetupError>> {
+        let mut mounts: Vec<&Mount> = settings.mounts.iter().collect();
+        mounts.sort_by_key(|mount| std::cmp::Reverse(mount.url.len()));
+        let mut errors = Vec::new();
+        let mut files = Self { urls: Vec::new(), directories: Vec::new() };
+        for mount in mounts {
+            let url = mount.url.clone();
+            if !url.starts_with('/') || (url.len() > 1 && url.ends_with('/')) {
+                errors.push(FileSetupError::Url { url });
+                continue;
+            }
+            if files.urls.contains(&url) {
+                errors.push(FileSetupError::Duplicate { url });
+                continue;
+            }
+            match Directory::open(&mount.directory) {
+                Ok(directory) => {
+                    files.urls.push(url);
+                    files.directories.push(directory);
+                }
+                Err(source) => errors.push(setup_error(mount, source)),
+            }
+        }
+        if errors.is_empty() { Ok(files) } else { Err(errors) }
+    }
+
+    /// Answers a request from the mount with the longest URL that covers its path. `target` is the path of the request
+    /// as it was sent, with the query if there is one.
+    ///
+    /// Never waits for a read of a file's content; names are looked up on the calling thread, as nginx does.
+    pub fn answer(&self, method: &Method, target: &str, headers: &HeaderMap) -> Outcome {
+        let (path, query) = match target.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (target, None),
+        };
+        let (mount, file) = match path::resolve(path, &self.urls) {
+            Resolution::NotCovered => return Outcome::NotMine,
+            Resolution::Refused { mount } => return self.nothing_at(mount),
+            Resolution::Covered { mount, target } => (mount, target),
+        };
+        if method != Method::GET && method != Method::HEAD {
+            return if self.urls[mount] == "/" { Outcome::NotMine } else { Outcome::MethodNotAllowed };
+        }
+        match find(&self.directories[mount], &file) {
+            Ok(Found::File(opened, name)) => {
+                Outcome::Response(respond::respond(method, headers, opened, &name, SystemTime::now()))
+            }
+            Ok(Found::DirectoryWithoutSlash) => Outcome::Response(redirect(path, query)),
+            Ok(Found::Nothing) => self.nothing_at(mount),
+            Err(error) if open::is_absence(&error) => self.nothing_at(mount),
+            Err(error) => Outcome::Failed(error),
+        }
+    }
+
+    fn nothing_at(&self, mount: usize) -> Outcome {
+        if self.urls[mount] == "/" { Outcome::NotMine } else { Outcome::NotFound }
+    }
+}
+
+fn setup_error(mount: &Mount, source: io::Error) -> FileSetupError {
+    let (url, directory) = (mount.url.clone(), mount.directory.clone());
+    match source.kind() {
+        io::ErrorKind::NotFound => FileSetupError::Missing { url, directory },
+        io::ErrorKind::NotADirectory => FileSetupError::NotADirectory { url, directory },
+        _ => FileSetupError::Open { url, directory, source },
+    }
+}
+
+/// What lies at a path.
+enum Found<'a> {
+    /// A regular file, and its name.
+    File(Opened, std::borrow::Cow<'a, [u8]>),
+    /// A directory that has an index; links in the index need the slash.
+    DirectoryWithoutSlash,
+    Nothing,
+}
+
+fn find<'a>(directory: &Directory, target: &'a Target<'_>) -> io::Result<Found<'a>> {
+    let relative = target.relative();
+    if target.is_directory() {
+        let index = [relative, INDEX].concat();
+        let opened = directory.open_below(&index)?;
+        return Ok(if opened.is_file() { Found::File(opened, index.into()) } else { Found::Nothing });
+    }
+    let opened = directory.open_below(relative)?;
+    if opened.is_file() {
+        return Ok(Found::File(opened, relative.into()));
+    }
+    if !opened.is_directory() {
+        return Ok(Found::Nothing);
+    }
+    // Without an index there is nothing to redirect to: there are no listings.
+    let separator: &[u8] = if relative.is_empty() { b"" } else { b"/" };
+    let index = directory.open_below(&[relative, separator, INDEX].concat())?;
+    Ok(if index.is_file() { Found::DirectoryWithoutSlash } else { Found::Nothing })
+}
+
+/// 301 to the same path with a slash.
+fn redirect(path: &str, query: Option<&str>) -> Response<Body> {
+    // Two slashes at the start would send the client to another host.
+    let path = path.trim_start_matches('/');
+    let location = match query {
+        Some(query) => format!("/{path}/?{query}"),
+        None => format!("/{path}/"),
+    };
+    let mut response = Response::new(Body::empty());
+    match HeaderValue::try_from(location) {
+        Ok(location) => {
+            *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
+            response.headers_mut().insert(LOCATION, location);
+        }
+        Err(_) => *response.status_mut() = StatusCode::BAD_REQUEST,
+    }
+    response
 }

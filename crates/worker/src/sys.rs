@@ -1,0 +1,40 @@
+//! What only raw calls can do: Python strings from Latin-1 bytes, and descriptors that arrive as plain numbers.
+#![expect(unsafe_code, reason = "PyUnicode_DecodeLatin1 and raw descriptors have no safe wrapper")]
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+use std::io;
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// A string with one character per byte, as PEP 3333 wants all of CGI's values.
+pub(crate) fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyString>> {
+    // SAFETY: the pointer and length describe a live slice (at most isize::MAX bytes), which is only read; the result
+    // is a new reference to a string, or null with an exception set.
+    unsafe {
+        let text = ffi::PyUnicode_DecodeLatin1(bytes.as_ptr().cast(), bytes.len().cast_signed(), std::ptr::null());
+        Ok(Bound::from_owned_ptr_or_err(py, text)?.cast_into_unchecked())
+    }
+}
+
+/// Another descriptor of the same open file, close-on-exec. `descriptor` belongs to a Python object that the caller
+/// keeps alive; a number that is not open is an error.
+pub(crate) fn duplicate(descriptor: RawFd) -> io::Result<OwnedFd> {
+    if descriptor < 0 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: not -1, and borrowed only for this call.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(descriptor) };
+    Ok(rustix::io::fcntl_dupfd_cloexec(borrowed, 3)?)
+}
+
+/// Takes a descriptor over from Python code, which gave its number away on purpose.
+pub(crate) fn adopt(descriptor: RawFd) -> io::Result<OwnedFd> {
+    if descriptor < 0 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: not -1; the caller of `run_zygote` or `run_worker` hands ownership over.
+    let owned = unsafe { OwnedFd::from_raw_fd(descriptor) };
+    rustix::io::fcntl_setfd(&owned, rustix::io::FdFlags::CLOEXEC)?;
+    Ok(owned)
+}

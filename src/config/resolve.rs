@@ -1,0 +1,221 @@
+//! Combined options to the settings of each component: parsed once here, never looked at as text again.
+
+use super::certificates::{self, Certificates};
+use super::combine::Combined;
+use super::definition::Key;
+use super::error::{ConfigError, Problem, Warning};
+use super::layer::Given;
+use super::reader::Reader;
+use super::{Settings, Surroundings, application, listening, size};
+use crate::front::{self, files, limits};
+use crate::supervisor;
+use crate::telemetry::{self, AccessLog, Level};
+use crate::upstream;
+use monoceros_wire::zygote::{InterfaceChoice, LifespanChoice, LoopChoice, WorkerSettings};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+/// The URL of a `--static-dir` that names none.
+const STATIC_URL: &str = "/static";
+
+/// Reads everything, or reports everything that is wrong.
+pub(super) fn resolve(
+    combined: &Combined,
+    surroundings: &Surroundings<'_>,
+) -> Result<(Settings, Vec<Warning>), Vec<ConfigError>> {
+    let mut reader = Reader::new(combined, surroundings);
+    let certificates = certificates::read(&mut reader);
+    let supervisor = supervisor(&mut reader);
+    let (front, warnings) = front(&mut reader, certificates.as_ref());
+    let settings = Settings {
+        front,
+        upstream: upstream(&mut reader),
+        supervisor,
+        telemetry: telemetry(&mut reader),
+        development_certificate: certificates.and_then(|certificates| certificates.development),
+    };
+    if reader.errors.is_empty() { Ok((settings, warnings)) } else { Err(reader.errors) }
+}
+
+fn supervisor(reader: &mut Reader<'_>) -> supervisor::Settings {
+    let workers = reader.count(Key::Workers);
+    let chdir = match reader.one(Key::Chdir) {
+        Some(given) => reader.directory(Key::Chdir, given, &given.text),
+        None => reader.surroundings.directory.to_owned(),
+    };
+    supervisor::Settings {
+        app: worker(reader, workers),
+        workers,
+        python: reader.one(Key::Python).map(|given| python(reader, given)),
+        chdir,
+        environment: reader.all(Key::Env).iter().filter_map(|given| variable(reader, given)).collect(),
+        boot_timeout: reader.duration(Key::BootTimeout),
+        graceful_timeout: reader.duration(Key::GracefulTimeout),
+    }
+}
+
+fn worker(reader: &mut Reader<'_>, workers: u32) -> WorkerSettings {
+    let python_path = reader
+        .all(Key::PythonPath)
+        .iter()
+        .map(|given| reader.directory(Key::PythonPath, given, &given.text).to_string_lossy().into_owned());
+    WorkerSettings {
+        python_path: python_path.collect(),
+        app: application::read(reader),
+        interface: match reader.word(Key::Interface) {
+            "wsgi" => InterfaceChoice::Wsgi,
+            "asgi" => InterfaceChoice::Asgi,
+            _ => InterfaceChoice::Auto,
+        },
+        factory: reader.switch(Key::Factory),
+        threads: reader.count(Key::Threads),
+        concurrency: reader.count(Key::WorkerConcurrency),
+        preload: reader.switch(Key::Preload),
+        event_loop: match reader.word(Key::Loop) {
+            "asyncio" => LoopChoice::Asyncio,
+            "uvloop" => LoopChoice::Uvloop,
+            _ => LoopChoice::Auto,
+        },
+        lifespan: match reader.word(Key::Lifespan) {
+            "on" => LifespanChoice::On,
+            "off" => LifespanChoice::Off,
+            _ => LifespanChoice::Auto,
+        },
+        root_path: reader.one(Key::RootPath).and_then(|given| prefix(reader, Key::RootPath, given)).unwrap_or_default(),
+        server_software: concat!("monoceros/", env!("CARGO_PKG_VERSION")).to_owned(),
+        multiprocess: workers > 1,
+    }
+}
+
+/// A bare name is searched for on the PATH later, everything else is a path.
+fn python(reader: &Reader<'_>, given: &Given) -> PathBuf {
+    if given.text.contains('/') { reader.path(&given.text) } else { PathBuf::from(&given.text) }
+}
+
+fn variable(reader: &mut Reader<'_>, given: &Given) -> Option<(String, String)> {
+    match given.text.split_once('=') {
+        Some((name, value)) if !name.is_empty() && !given.text.contains('\0') => {
+            Some((name.to_owned(), value.to_owned()))
+        }
+        _ => {
+            reader.invalid(Key::Env, given, None);
+            None
+        }
+    }
+}
+
+/// A path that begins with a slash, without one at its end; `/` becomes the empty text.
+fn prefix(reader: &mut Reader<'_>, key: Key, given: &Given) -> Option<String> {
+    let text = given.text.trim();
+    if text.starts_with('/') && !text.contains(['?', '#', '\0']) {
+        return Some(text.trim_end_matches('/').to_owned());
+    }
+    reader.invalid(key, given, None);
+    None
+}
+
+fn front(reader: &mut Reader<'_>, certificates: Option<&Certificates>) -> (front::Settings, Vec<Warning>) {
+    let binds = listening::read(reader, certificates.is_some());
+    let uses_tls = binds.iter().any(|bind| bind.purpose == front::Purpose::Https);
+    let unused = certificates.is_some() && !uses_tls && reader.errors.is_empty();
+    let settings = front::Settings {
+        binds,
+        threads: reader.count(Key::FrontThreads),
+        backlog: reader.count(Key::Backlog),
+        tls: certificates.map(|certificates| certificates.settings.clone()),
+        limits: limits(reader),
+        files: files(reader),
+    };
+    (settings, unused.then_some(Warning::UnusedCertificates).into_iter().collect())
+}
+
+fn limits(reader: &mut Reader<'_>) -> limits::Settings {
+    let settings = limits::Settings {
+        handshake_timeout: reader.duration(Key::HandshakeTimeout),
+        header_timeout: reader.duration(Key::HeaderTimeout),
+        body_timeout: reader.duration(Key::BodyTimeout),
+        send_timeout: reader.duration(Key::SendTimeout),
+        keep_alive_timeout: reader.duration(Key::KeepAlive),
+        keep_alive_requests: reader.count(Key::KeepAliveRequests),
+        header_bytes: reader.size(Key::MaxHeaderSize),
+        target_bytes: reader.size(Key::MaxTargetSize),
+        header_fields: reader.count(Key::MaxHeaders),
+        body_bytes: reader.size(Key::MaxBody),
+        http2_streams: reader.count(Key::Http2Streams),
+    };
+    if settings.header_bytes > 0 && settings.target_bytes > settings.header_bytes {
+        let target = size::show(settings.target_bytes as u64);
+        let header = size::show(settings.header_bytes as u64);
+        let error = ConfigError::new(Problem::TargetAboveHeader { target, header });
+        reader
+            .errors
+            .push(ConfigError { origin: reader.one(Key::MaxTargetSize).map(|given| given.origin.clone()), ..error });
+    }
+    settings
+}
+
+fn files(reader: &mut Reader<'_>) -> files::Settings {
+    let mut urls = BTreeSet::new();
+    let mut mounts = Vec::new();
+    for given in reader.all(Key::StaticDir) {
+        let Some((url, directory)) = static_directory(&given.text) else {
+            let hint = "begin the URL with a slash: /static=DIR; a directory with = in its name as ./DIR";
+            reader.invalid(Key::StaticDir, given, Some(hint.to_owned()));
+            continue;
+        };
+        if !urls.insert(url.clone()) {
+            let error = ConfigError::new(Problem::UrlTwice { url: url.clone() }).at(&given.origin);
+            reader.errors.push(error.hint("name another URL: --static-dir /media=DIR"));
+        }
+        mounts.push(files::Mount { url, directory: reader.directory(Key::StaticDir, given, directory) });
+    }
+    files::Settings { mounts }
+}
+
+/// `DIR`, or `/url=DIR`. A path such as `./a=b` is a directory: it begins with a dot.
+fn static_directory(text: &str) -> Option<(String, &str)> {
+    let (url, directory) = match text.split_once('=') {
+        Some((url, directory)) if url.starts_with('/') => (url, directory),
+        Some(_) if !text.starts_with('.') => return None,
+        _ => (STATIC_URL, text),
+    };
+    let is_path = !url.contains("//") && !url.contains(['?', '#', '%']) && url.split('/').all(|part| part != "..");
+    let url = if url == "/" { url } else { url.trim_end_matches('/') };
+    (is_path && !directory.is_empty()).then(|| (url.to_owned(), directory))
+}
+
+fn upstream(reader: &mut Reader<'_>) -> upstream::Settings {
+    upstream::Settings {
+        queue_size: reader.count(Key::QueueSize),
+        queue_timeout: reader.duration(Key::QueueTimeout),
+        request_timeout: reader.duration(Key::Timeout),
+        retries: reader.count(Key::Retries),
+        response_memory: reader.size(Key::ResponseBuffer),
+        response_file_max: reader.size(Key::MaxResponseFile),
+        body_memory: reader.size(Key::BodyBuffer),
+        stream_request: stream_request(reader),
+    }
+}
+
+fn stream_request(reader: &mut Reader<'_>) -> Vec<String> {
+    let given = reader.all(Key::StreamRequest).iter();
+    let prefixes = given.filter_map(|given| prefix(reader, Key::StreamRequest, given));
+    prefixes.map(|prefix| if prefix.is_empty() { "/".to_owned() } else { prefix }).collect()
+}
+
+fn telemetry(reader: &mut Reader<'_>) -> telemetry::Settings {
+    telemetry::Settings {
+        level: match reader.word(Key::LogLevel) {
+            "error" => Level::Error,
+            "warn" => Level::Warn,
+            "debug" => Level::Debug,
+            "trace" => Level::Trace,
+            _ => Level::Info,
+        },
+        access_log: match reader.one(Key::AccessLog) {
+            None => AccessLog::Off,
+            Some(given) if given.text == "-" => AccessLog::StandardOutput,
+            Some(given) => AccessLog::File(reader.path(&given.text)),
+        },
+    }
+}

@@ -1,0 +1,295 @@
+//! The table of all options, in the order of the help.
+
+use super::definition::{Definition, Key, Kind};
+use std::time::Duration;
+
+/// Options that belong together, under one heading of the help and of the reference.
+#[derive(Debug)]
+pub struct Group {
+    pub heading: &'static str,
+    pub options: &'static [Definition],
+}
+
+/// Every option there is.
+pub const GROUPS: &[Group] = &[
+    Group { heading: "Application", options: APPLICATION },
+    Group { heading: "Workers", options: WORKERS },
+    Group { heading: "Listening and TLS", options: LISTENING },
+    Group { heading: "Static files", options: STATIC_FILES },
+    Group { heading: "Limits and time-outs", options: LIMITS },
+    Group { heading: "Logging", options: LOGGING },
+];
+
+/// All options, in the order of the help.
+pub fn options() -> impl Iterator<Item = &'static Definition> {
+    GROUPS.iter().flat_map(|group| group.options)
+}
+
+/// The row of one option.
+pub fn definition(key: Key) -> &'static Definition {
+    options().find(|option| option.key == key).unwrap_or(&APPLICATION[0])
+}
+
+/// Most worker processes.
+pub const WORKERS_MAX: u64 = 1024;
+/// Most threads of one WSGI worker.
+pub const THREADS_MAX: u64 = 1024;
+/// Most concurrent requests of one ASGI worker. The page shared with a worker has some cells more, for requests that
+/// were handed over ahead of time.
+pub const CONCURRENCY_MAX: u64 = monoceros_wire::CELLS_MAX as u64 - 96;
+/// Largest request head. The encoded head that a worker receives has addresses and forwarded headers on top.
+pub const HEADER_SIZE_MAX: u64 = monoceros_wire::HEAD_MAX as u64 / 2;
+/// Most header fields of a request; the front adds its own.
+pub const HEADERS_MAX: u64 = monoceros_wire::HEADERS_MAX as u64 - 24;
+
+/// Most threads of the front.
+pub const FRONT_THREADS_MAX: u64 = 256;
+
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_hours(24);
+/// Shortest time-out that is not zero.
+const MOMENT: Duration = Duration::from_millis(1);
+const TERABYTE: u64 = 1 << 40;
+
+const fn count(min: u64, max: u64) -> Kind {
+    Kind::Count { min, max }
+}
+
+const fn time(min: Duration) -> Kind {
+    Kind::Duration { min, max: DAY }
+}
+
+const fn size(min: u64, max: u64) -> Kind {
+    Kind::Size { min, max }
+}
+
+const fn option(key: Key, path: &'static str, name: &'static str, value_name: &'static str, kind: Kind) -> Definition {
+    Definition::new(key, path, name, value_name, kind)
+}
+
+const fn switch(key: Key, path: &'static str, name: &'static str, opposite: &'static str) -> Definition {
+    Definition::new(key, path, name, "", Kind::Switch(opposite)).default("false")
+}
+
+const APPLICATION_FORM: Kind = Kind::Text("module, module:attribute or module:factory()");
+const DIRECTORY: Kind = Kind::Text("an existing directory");
+const PEM_FILE: Kind = Kind::Text("an existing PEM file");
+const PATH_PREFIX: Kind = Kind::Text("a path that begins with a slash");
+
+/// What an address to listen on looks like.
+pub const ADDRESS_FORM: Kind = Kind::Text(
+    "host:port, :port, [ipv6]:port, unix:/path or fd://number, with http:// or https:// before it if wanted",
+);
+
+const APPLICATION: &[Definition] = &[
+    option(Key::App, "app.app", "app", "APP", APPLICATION_FORM)
+        .example("mysite.wsgi:application")
+        .meaning("The application: module, module:attribute or module:factory()"),
+    option(Key::Interface, "app.interface", "interface", "KIND", Kind::Choice(&["auto", "wsgi", "asgi"]))
+        .default("auto")
+        .meaning("What the application speaks: auto, wsgi or asgi"),
+    switch(Key::Factory, "app.factory", "factory", "no-factory")
+        .meaning("Call the attribute without arguments to get the application"),
+    option(Key::Chdir, "app.chdir", "chdir", "DIR", DIRECTORY)
+        .default(".")
+        .meaning("Directory in which the workers run and import")
+        .peer("gunicorn: chdir"),
+    option(Key::PythonPath, "app.pythonpath", "pythonpath", "DIR", DIRECTORY)
+        .many()
+        .example("lib")
+        .meaning("Directory put before sys.path; repeatable")
+        .peer("gunicorn: pythonpath"),
+    option(Key::Python, "app.python", "python", "FILE", Kind::Text("the path or the name of a Python program"))
+        .computed("active virtualenv, .venv, python3")
+        .example(".venv/bin/python")
+        .meaning("Python interpreter"),
+    option(Key::Env, "app.env", "env", "NAME=VALUE", Kind::Text("NAME=VALUE"))
+        .short('e')
+        .many()
+        .example("DJANGO_SETTINGS_MODULE=mysite.settings")
+        .meaning("Environment variable for the workers; repeatable")
+        .peer("gunicorn: raw_env"),
+    switch(Key::Preload, "app.preload", "preload", "no-preload")
+        .meaning("Import the application once and fork the workers from it")
+        .peer("gunicorn: preload_app"),
+    option(Key::Loop, "app.loop", "loop", "KIND", Kind::Choice(&["auto", "asyncio", "uvloop"]))
+        .default("auto")
+        .meaning("Event loop of ASGI workers: auto, asyncio or uvloop"),
+    option(Key::Lifespan, "app.lifespan", "lifespan", "MODE", Kind::Choice(&["auto", "on", "off"]))
+        .default("auto")
+        .meaning("ASGI lifespan: auto, on or off"),
+    option(Key::RootPath, "app.root_path", "root-path", "PATH", PATH_PREFIX)
+        .example("/shop")
+        .meaning("Path under which the application is mounted (SCRIPT_NAME, ASGI root_path)"),
+];
+
+const WORKERS: &[Definition] = &[
+    option(Key::Workers, "server.workers", "workers", "N", count(1, WORKERS_MAX))
+        .short('w')
+        .computed("one per CPU core")
+        .example("4")
+        .meaning("Worker processes")
+        .peer("gunicorn: workers"),
+    option(Key::Threads, "server.threads", "threads", "N", count(1, THREADS_MAX))
+        .default("1")
+        .meaning("Threads of a WSGI worker: its concurrent requests")
+        .peer("gunicorn: threads"),
+    option(Key::WorkerConcurrency, "server.worker_concurrency", "worker-concurrency", "N", count(1, CONCURRENCY_MAX))
+        .default("1000")
+        .meaning("Concurrent requests and WebSockets of an ASGI worker")
+        .peer("gunicorn: worker_connections"),
+    option(Key::Timeout, "upstream.timeout", "timeout", "TIME", time(Duration::ZERO))
+        .short('t')
+        .default("60s")
+        .meaning("Time for the application to begin its answer, then 504; 0 is no limit")
+        .peer("gunicorn: timeout"),
+    option(Key::GracefulTimeout, "server.graceful_timeout", "graceful-timeout", "TIME", time(Duration::ZERO))
+        .default("30s")
+        .meaning("Time for requests in progress when stopping")
+        .peer("gunicorn: graceful_timeout"),
+    option(Key::BootTimeout, "server.boot_timeout", "boot-timeout", "TIME", time(SECOND))
+        .default("60s")
+        .meaning("Time for a worker to import the application and get ready"),
+    option(Key::QueueSize, "upstream.queue_size", "queue-size", "N", count(1, 1 << 20))
+        .default("1024")
+        .meaning("Requests that may wait for a worker; one more gets 503"),
+    option(Key::QueueTimeout, "upstream.queue_timeout", "queue-timeout", "TIME", time(MOMENT))
+        .default("10s")
+        .meaning("Longest wait for a worker, then 503"),
+    option(Key::Retries, "upstream.retries", "retries", "N", count(0, 16))
+        .default("1")
+        .meaning("Attempts on another worker when that is safe")
+        .peer("nginx: proxy_next_upstream_tries"),
+    option(Key::StreamRequest, "upstream.stream_request", "stream-request", "PATH", PATH_PREFIX)
+        .many()
+        .example("/upload")
+        .meaning("Path prefix whose request bodies go to an ASGI application unbuffered; repeatable")
+        .peer("nginx: proxy_request_buffering off"),
+];
+
+const LISTENING: &[Definition] = &[
+    option(Key::Bind, "server.bind", "bind", "ADDRESS", ADDRESS_FORM)
+        .short('b')
+        .many()
+        .default("127.0.0.1:8000")
+        .meaning("Address to listen on; repeatable; TLS when there is a certificate, but not on a Unix socket")
+        .peer("gunicorn: bind"),
+    option(Key::RedirectHttp, "server.redirect_http", "redirect-http", "ADDRESS", ADDRESS_FORM)
+        .bare(":80")
+        .example(":80")
+        .meaning("Redirect plain HTTP on this address, :80 if none is named, to the TLS address"),
+    option(Key::TlsCert, "tls.cert", "tls-cert", "FILE", PEM_FILE)
+        .many()
+        .example("certs/site.pem")
+        .meaning("Certificate chain, PEM; repeatable; may hold its key too")
+        .peer("nginx: ssl_certificate"),
+    option(Key::TlsKey, "tls.key", "tls-key", "FILE", PEM_FILE)
+        .many()
+        .example("certs/site.key")
+        .meaning("Private key of the certificate at the same place in order")
+        .peer("nginx: ssl_certificate_key"),
+    option(Key::TlsMinVersion, "tls.min_version", "tls-min-version", "VERSION", Kind::Choice(&["1.2", "1.3"]))
+        .default("1.2")
+        .meaning("Oldest TLS version: 1.2 or 1.3")
+        .peer("nginx: ssl_protocols"),
+    switch(Key::DevCert, "tls.dev_cert", "dev-cert", "no-dev-cert")
+        .meaning("Serve TLS with a self-signed certificate for localhost, made and kept in certs/"),
+    option(Key::Backlog, "server.backlog", "backlog", "N", count(1, 65_535))
+        .default("2048")
+        .meaning("Connections the kernel keeps until they are accepted")
+        .peer("gunicorn: backlog"),
+    option(Key::FrontThreads, "server.front_threads", "front-threads", "N", count(1, FRONT_THREADS_MAX))
+        .computed("one per CPU core")
+        .example("2")
+        .meaning("Threads that talk to clients")
+        .peer("nginx: worker_processes"),
+];
+
+const STATIC_FILES: &[Definition] =
+    &[option(Key::StaticDir, "static.dir", "static-dir", "[URL=]DIR", Kind::Text("DIR, or /url=DIR"))
+        .many()
+        .example("/static=staticfiles")
+        .meaning("Serve the files of DIR under URL, /static if none is named; repeatable")
+        .peer("nginx: location, alias")];
+
+const LIMITS: &[Definition] = &[
+    option(Key::MaxBody, "limits.max_body", "max-body", "SIZE", size(0, TERABYTE))
+        .default("1MB")
+        .meaning("Largest request body, then 413; 0 is no limit")
+        .peer("nginx: client_max_body_size"),
+    option(Key::MaxHeaderSize, "limits.max_header_size", "max-header-size", "SIZE", size(8 << 10, HEADER_SIZE_MAX))
+        .default("32k")
+        .meaning("Largest request head, then 431")
+        .peer("nginx: large_client_header_buffers"),
+    option(Key::MaxHeaders, "limits.max_headers", "max-headers", "N", count(16, HEADERS_MAX))
+        .default("128")
+        .meaning("Most header fields of a request, then 431")
+        .peer("nginx: max_headers"),
+    option(Key::MaxTargetSize, "limits.max_target_size", "max-target-size", "SIZE", size(256, HEADER_SIZE_MAX))
+        .default("8k")
+        .meaning("Longest request target (path and query), then 414")
+        .peer("gunicorn: limit_request_line"),
+    option(Key::HandshakeTimeout, "limits.handshake_timeout", "handshake-timeout", "TIME", time(MOMENT))
+        .default("15s")
+        .meaning("Time for the TLS handshake"),
+    option(Key::HeaderTimeout, "limits.header_timeout", "header-timeout", "TIME", time(MOMENT))
+        .default("60s")
+        .meaning("Time for a whole request head")
+        .peer("nginx: client_header_timeout"),
+    option(Key::BodyTimeout, "limits.body_timeout", "body-timeout", "TIME", time(MOMENT))
+        .default("60s")
+        .meaning("Time between two reads of a request body")
+        .peer("nginx: client_body_timeout"),
+    option(Key::SendTimeout, "limits.send_timeout", "send-timeout", "TIME", time(MOMENT))
+        .default("60s")
+        .meaning("Time between two writes of a response")
+        .peer("nginx: send_timeout"),
+    option(Key::KeepAlive, "limits.keep_alive", "keep-alive", "TIME", time(MOMENT))
+        .default("75s")
+        .meaning("Time an idle connection is kept")
+        .peer("nginx: keepalive_timeout; gunicorn: keepalive"),
+    option(Key::KeepAliveRequests, "limits.keep_alive_requests", "keep-alive-requests", "N", count(1, u32::MAX as u64))
+        .default("1000")
+        .meaning("Requests on one connection")
+        .peer("nginx: keepalive_requests"),
+    option(Key::Http2Streams, "limits.http2_streams", "http2-streams", "N", count(1, 4096))
+        .default("128")
+        .meaning("Concurrent requests on one HTTP/2 connection")
+        .peer("nginx: http2_max_concurrent_streams"),
+    option(
+        Key::BodyBuffer,
+        "upstream.body_buffer",
+        "body-buffer",
+        "SIZE",
+        size(0, monoceros_wire::BODY_INLINE_MAX as u64),
+    )
+    .default("64k")
+    .meaning("Longer request bodies wait in a temporary file")
+    .peer("nginx: client_body_buffer_size"),
+    option(Key::ResponseBuffer, "upstream.response_buffer", "response-buffer", "SIZE", size(64 << 10, 1 << 30))
+        .default("1MB")
+        .meaning("Response bytes kept in memory for a slow client, then in a file")
+        .peer("nginx: proxy_buffers"),
+    option(Key::MaxResponseFile, "upstream.max_response_file", "max-response-file", "SIZE", size(0, TERABYTE))
+        .default("1GB")
+        .meaning("Longest response taken off a worker for a slow client")
+        .peer("nginx: proxy_max_temp_file_size"),
+];
+
+const LOGGING: &[Definition] = &[
+    option(
+        Key::LogLevel,
+        "log.level",
+        "log-level",
+        "LEVEL",
+        Kind::Choice(&["error", "warn", "info", "debug", "trace"]),
+    )
+    .default("info")
+    .meaning("How much is logged: error, warn, info, debug or trace")
+    .peer("gunicorn: loglevel"),
+    option(Key::AccessLog, "log.access_log", "access-log", "FILE", Kind::Text("a file, or - for standard output"))
+        .bare("-")
+        .example("-")
+        .meaning("One line per request into this file, or - for standard output")
+        .peer("gunicorn: accesslog"),
+];

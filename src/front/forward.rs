@@ -1,0 +1,90 @@
+//! A request in the words of the wire: addresses, scheme and header fields as the application will see them.
+
+use super::{Address, ConnectionInfo};
+use crate::upstream::error::{Cause, Reached, UpstreamError};
+use crate::upstream::failover::is_idempotent;
+use crate::upstream::request::{EncodedRequest, RequestBody};
+use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
+use http::request::Parts;
+use http::{Method, Version};
+use monoceros_wire::message::{BodySource, HttpVersion, Protocol, RequestFacts, TlsFacts};
+use std::fmt::Write;
+
+/// Encodes a request whose meaning the gate has accepted. `length` is the length of the body that was read.
+pub fn encode(
+    connection: &ConnectionInfo,
+    parts: &Parts,
+    protocol: Protocol,
+    source: BodySource,
+    length: u64,
+    body: RequestBody,
+) -> Result<EncodedRequest, UpstreamError> {
+    let (client, server) = (AddressText::new(&connection.peer), AddressText::new(&connection.local));
+    let path = parts.uri.path();
+    let facts = RequestFacts {
+        protocol,
+        version: match parts.version {
+            Version::HTTP_10 => HttpVersion::Http10,
+            Version::HTTP_2 => HttpVersion::Http2,
+            _ => HttpVersion::Http11,
+        },
+        is_https: connection.tls.is_some(),
+        tls: connection.tls.as_ref().map(|tls| TlsFacts { version: tls.version, cipher_suite: tls.cipher_suite }),
+        body: source,
+        // An extended CONNECT is the opening of a WebSocket: to the application it is the GET that HTTP/1.1 uses.
+        method: if protocol == Protocol::WebSocket { b"GET" } else { parts.method.as_str().as_bytes() },
+        path: if path.is_empty() { b"/" } else { path.as_bytes() },
+        query: parts.uri.query().unwrap_or_default().as_bytes(),
+        client_address: client.text.as_bytes(),
+        client_port: client.port,
+        server_address: server.text.as_bytes(),
+        server_port: server.port,
+    };
+    let length_text = itoa::Buffer::new().format(length).to_owned();
+    let has_body = matches!(source, BodySource::Inline | BodySource::File { .. });
+    let is_streamed = source == BodySource::Stream;
+    // A body that was read has a length, whatever framing the client used.
+    let fields = parts
+        .headers
+        .iter()
+        .filter(|(name, _)| {
+            *name != TRANSFER_ENCODING && *name != EXPECT && (is_streamed || !has_body || *name != CONTENT_LENGTH)
+        })
+        .map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()))
+        .chain(has_body.then_some((&b"content-length"[..], length_text.as_bytes())));
+    let may_repeat = is_idempotent(&parts.method)
+        || parts.headers.contains_key("idempotency-key")
+        || (protocol == Protocol::WebSocket && parts.method == Method::CONNECT);
+    EncodedRequest::encode(&facts, fields, body, may_repeat).map_err(|_| UpstreamError {
+        cause: Cause::TooLarge,
+        reached: Reached::Queued,
+        worker: None,
+    })
+}
+
+/// An address as the application gets it.
+struct AddressText {
+    text: String,
+    port: u16,
+}
+
+impl AddressText {
+    fn new(address: &Address) -> Self {
+        let mut text = String::new();
+        match address {
+            Address::Tcp(socket) => {
+                // Cannot fail: the target is a string.
+                let _ = write!(text, "{}", socket.ip().to_canonical());
+                Self { text, port: socket.port() }
+            }
+            Address::Unix(path) => {
+                if let Some(path) = path {
+                    text.push_str(&path.to_string_lossy());
+                }
+                // The wire has a byte for the length.
+                text.truncate(text.floor_char_boundary(255));
+                Self { text, port: 0 }
+            }
+        }
+    }
+}

@@ -1,0 +1,438 @@
+//! One request and its answer, shared by the front thread that waits for it and the link that carries it.
+//!
+//! Lock order everywhere in this module's neighbourhood: pool, then link, then exchange. Nothing here takes a lock of the
+//! other two while it holds its own.
+
+use super::error::{Cause, Reached, UpstreamError};
+use super::failover::RequestTraits;
+use super::link::Link;
+use super::request::EncodedRequest;
+use super::spool::Spool;
+use bytes::Bytes;
+use monoceros_wire::RESPONSE_WINDOW;
+use monoceros_wire::frame::{Frame, Kind, StreamId};
+use monoceros_wire::message::{self, Abort, FileRange, Interface};
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+/// What the waiting side gets to see, in this order.
+#[derive(Debug)]
+pub enum Event {
+    /// An informational response; the payload is a [`message::ResponseHead`].
+    Hint(Bytes),
+    /// The head; the payload is a [`message::ResponseHead`] with the first bytes of the body.
+    Head {
+        payload: Bytes,
+        is_end: bool,
+    },
+    /// The WebSocket was accepted; the payload is a [`message::ResponseHead`].
+    Accepted(Bytes),
+    Data {
+        bytes: Bytes,
+        is_end: bool,
+    },
+    File {
+        file: OwnedFd,
+        range: FileRange,
+        is_end: bool,
+    },
+    /// The payload is a [`message::ResponseHead`]; nothing follows.
+    Trailers(Bytes),
+    /// A fragment of a WebSocket message.
+    Message {
+        bytes: Bytes,
+        is_text: bool,
+        is_last: bool,
+    },
+    Close {
+        code: u16,
+        reason: Bytes,
+    },
+    /// There is no answer, or no more of it; nothing follows.
+    Failed(UpstreamError),
+}
+
+/// What waits in an exchange.
+#[derive(Debug)]
+enum Pending {
+    Event(Event),
+    /// Body bytes that were put aside in the spool.
+    Spooled {
+        offset: u64,
+        length: u64,
+        is_end: bool,
+    },
+}
+
+/// Where a request is.
+#[derive(Debug, Clone)]
+pub struct Binding {
+    pub link: Arc<Link>,
+    pub stream: StreamId,
+    pub cell: u32,
+}
+
+/// Limits for answers whose client is slower than the application.
+#[derive(Debug, Clone, Copy)]
+pub struct SpoolLimits {
+    pub memory: usize,
+    pub file: u64,
+}
+
+#[derive(Debug)]
+struct State {
+    pending: VecDeque<Pending>,
+    waker: Option<Waker>,
+    sender_waker: Option<Waker>,
+    binding: Option<Binding>,
+    reached: Reached,
+    entered_before: u32,
+    handed_before: u32,
+    /// A piece of a streamed body was passed on.
+    body_started: bool,
+    /// Nobody waits any more.
+    abandoned: bool,
+    /// The last event is in `pending` or was taken.
+    over: bool,
+    /// Body bytes in `pending`, in memory.
+    buffered: usize,
+    spool: Option<Spool>,
+    spooled: u64,
+    /// Bytes taken by the waiting side that the worker was not yet told about; below zero when more was granted ahead.
+    owed: i64,
+    /// Bytes of body or messages that may be sent to the worker.
+    credit: u32,
+    last_worker: Option<u32>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Exchange {
+    pub request: EncodedRequest,
+    /// When it came to the pool, in nanoseconds of the monotonic clock.
+    pub born: u64,
+    limits: SpoolLimits,
+    state: Mutex<State>,
+}
+
+impl Exchange {
+    pub fn new(request: EncodedRequest, born: u64, limits: SpoolLimits) -> Self {
+        let state = State {
+            pending: VecDeque::new(),
+            waker: None,
+            sender_waker: None,
+            binding: None,
+            reached: Reached::Queued,
+            entered_before: 0,
+            handed_before: 0,
+            body_started: false,
+            abandoned: false,
+            over: false,
+            buffered: 0,
+            spool: None,
+            spooled: 0,
+            owed: 0,
+            credit: monoceros_wire::REQUEST_WINDOW,
+            last_worker: None,
+        };
+        Self { request, born, limits, state: Mutex::new(state) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic while this lock is held leaves at worst one request without an answer, never the others.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The request was handed to a worker.
+    pub fn bind(&self, binding: Binding) {
+        let mut state = self.lock();
+        state.last_worker = Some(binding.link.worker());
+        state.binding = Some(binding);
+        state.reached = Reached::Handed;
+        if let Some(waker) = state.sender_waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// The request is in the queue (again), because nobody entered it, or because it may be repeated.
+    pub fn unbind(&self, reached: Reached, worker_died: bool) {
+        let mut state = self.lock();
+        state.binding = None;
+        state.reached = Reached::Queued;
+        match (worker_died, reached) {
+            (true, Reached::Entered) => state.entered_before += 1,
+            (true, _) => state.handed_before += 1,
+            (false, _) => {}
+        }
+    }
+
+    /// Takes note of a frame for this request. Returns the bytes to grant to the worker at once.
+    pub fn deliver(&self, frame: Frame, interface: Interface) -> u32 {
+        let mut state = self.lock();
+        let is_end = frame.is_end();
+        let Frame { kind, payload, descriptor, flags, .. } = frame;
+        let body_bytes = body_bytes(kind, &payload);
+        if state.abandoned || state.over {
+            return body_bytes;
+        }
+        let mut grant = 0;
+        let event = match kind {
+            Kind::Hint => Event::Hint(payload),
+            Kind::Head => {
+                state.reached = Reached::Answering;
+                grant = state.account(body_bytes, interface);
+                Event::Head { payload, is_end }
+            }
+            Kind::Accept => {
+                state.reached = Reached::Answering;
+                Event::Accepted(payload)
+            }
+            Kind::Data => return self.deliver_data(state, payload, is_end, interface),
+            Kind::File => match (descriptor, FileRange::decode(&payload)) {
+                (Some(file), Ok(range)) => Event::File { file, range, is_end },
+                _ => Event::Failed(state.error(Cause::Incomplete)),
+            },
+            Kind::Trailers => Event::Trailers(payload),
+            Kind::Message => {
+                state.buffered += payload.len();
+                Event::Message { bytes: payload, is_text: flags & monoceros_wire::frame::FLAG_TEXT != 0, is_last: is_end }
+            }
+            Kind::Close => match message::decode_close(&payload) {
+                Ok((code, reason)) => Event::Close { code, reason },
+                Err(_) => Event::Close { code: 1011, reason: Bytes::new() },
+            },
+            Kind::Abort => {
+                let cause = match Abort::decode(&payload) {
+                    Ok(Abort::Raised) => Cause::Raised,
+                    Ok(Abort::Unsupported) => Cause::Unsupported,
+                    Ok(Abort::Incomplete) | Err(_) => Cause::Incomplete,
+                };
+                if state.reached == Reached::Handed {
+                    state.reached = Reached::Entered;
+                }
+                Event::Failed(state.error(cause))
+            }
+            Kind::Consumed => {
+                let amount = message::decode_amount(&payload).unwrap_or(0);
+                state.credit = state.credit.saturating_add(amount).min(monoceros_wire::REQUEST_WINDOW);
+                if let Some(waker) = state.sender_waker.take() {
+                    waker.wake();
+                }
+                return 0;
+            }
+            // The application has returned; the link does the book-keeping.
+            _ => return 0,
+        };
+        state.over = match &event {
+            Event::Failed(_) | Event::Trailers(_) | Event::Close { .. } => true,
+            Event::Head { is_end, .. } | Event::File { is_end, .. } => *is_end,
+            _ => false,
+        };
+        state.push(Pending::Event(event));
+        grant
+    }
+
+    fn deliver_data(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        bytes: Bytes,
+        is_end: bool,
+        interface: Interface,
+    ) -> u32 {
+        state.over = is_end;
+        let length = bytes.len() as u32;
+        let is_slow = interface == Interface::Wsgi && state.buffered + bytes.len() > self.limits.memory;
+        if is_slow && state.spooled < self.limits.file {
+            if let Some(offset) = state.spool_bytes(&bytes) {
+                state.spooled += u64::from(length);
+                let merged = match state.pending.back_mut() {
+                    Some(Pending::Spooled { offset: start, length: held, is_end: end })
+                        if *start + *held == offset =>
+                    {
+                        *held += u64::from(length);
+                        *end = is_end;
+                        true
+                    }
+                    _ => false,
+                };
+                if !merged {
+                    state.push(Pending::Spooled { offset, length: u64::from(length), is_end });
+                }
+                return length;
+            }
+        }
+        let grant = if is_slow {
+            state.buffered += bytes.len();
+            0
+        } else {
+            state.account(length, interface)
+        };
+        state.push(Pending::Event(Event::Data { bytes, is_end }));
+        grant
+    }
+
+    /// The next event; the second value is what to grant to the worker now.
+    pub fn poll_next(&self, context: &mut Context<'_>) -> Poll<(Event, Option<(Binding, u32)>)> {
+        let mut state = self.lock();
+        let Some(pending) = state.pending.pop_front() else {
+            state.waker = Some(context.waker().clone());
+            return Poll::Pending;
+        };
+        let event = match pending {
+            Pending::Event(event) => {
+                let taken = match &event {
+                    Event::Head { payload, .. } => body_bytes(Kind::Head, payload),
+                    Event::Data { bytes, .. } | Event::Message { bytes, .. } => bytes.len() as u32,
+                    _ => 0,
+                };
+                state.buffered = state.buffered.saturating_sub(taken as usize);
+                state.owed += i64::from(taken);
+                event
+            }
+            Pending::Spooled { offset, length, is_end } => state.unspool(offset, length, is_end),
+        };
+        let is_due = state.owed >= i64::from(RESPONSE_WINDOW / 4);
+        let grant = if is_due { state.binding.clone() } else { None };
+        let grant = grant.map(|binding| (binding, u32::try_from(std::mem::take(&mut state.owed)).unwrap_or(0)));
+        Poll::Ready((event, grant))
+    }
+
+    /// Room to send body bytes or messages to the worker, and where to send them.
+    pub fn poll_credit(&self, context: &mut Context<'_>, wanted: u32) -> Poll<Result<(Binding, u32), UpstreamError>> {
+        let mut state = self.lock();
+        if state.over || state.abandoned {
+            return Poll::Ready(Err(state.error(Cause::Unavailable)));
+        }
+        match (&state.binding, state.credit) {
+            (Some(binding), credit) if credit > 0 || wanted == 0 => {
+                let binding = binding.clone();
+                let amount = credit.min(wanted);
+                state.credit -= amount;
+                state.body_started = true;
+                Poll::Ready(Ok((binding, amount)))
+            }
+            _ => {
+                state.sender_waker = Some(context.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Ends the exchange with an error for the waiting side.
+    pub fn fail(&self, cause: Cause) {
+        let mut state = self.lock();
+        if !state.over && !state.abandoned {
+            let error = state.error(cause);
+            state.over = true;
+            state.push(Pending::Event(Event::Failed(error)));
+            if let Some(waker) = state.sender_waker.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Nobody waits any more. Returns where the request is.
+    pub fn abandon(&self) -> Option<Binding> {
+        let mut state = self.lock();
+        state.abandoned = true;
+        state.pending.clear();
+        state.spool = None;
+        state.binding.clone()
+    }
+
+    /// Where the request is, if a worker has it.
+    pub fn binding(&self) -> Option<Binding> {
+        self.lock().binding.clone()
+    }
+
+    /// How far it got, as the front knows it; the page may know more.
+    pub fn reached(&self) -> Reached {
+        self.lock().reached
+    }
+
+    pub fn set_entered(&self) {
+        let mut state = self.lock();
+        if state.reached < Reached::Entered {
+            state.reached = Reached::Entered;
+        }
+    }
+
+    pub fn is_settled(&self) -> bool {
+        let state = self.lock();
+        state.over || state.abandoned
+    }
+
+    /// The worker that had it last.
+    pub fn last_worker(&self) -> Option<u32> {
+        self.lock().last_worker
+    }
+
+    pub fn traits(&self) -> RequestTraits {
+        let state = self.lock();
+        self.request.traits(state.entered_before, state.handed_before, state.body_started)
+    }
+}
+
+impl State {
+    fn push(&mut self, pending: Pending) {
+        self.pending.push_back(pending);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    fn error(&self, cause: Cause) -> UpstreamError {
+        UpstreamError { cause, reached: self.reached, worker: self.last_worker }
+    }
+
+    /// Body bytes arrived that stay in memory. What a WSGI worker sends is granted at once: it must never wait for
+    /// a client while there is room here.
+    fn account(&mut self, length: u32, interface: Interface) -> u32 {
+        self.buffered += length as usize;
+        match interface {
+            Interface::Wsgi => {
+                // Granted now, so it must not be granted again when it is taken.
+                self.owed -= i64::from(length);
+                length
+            }
+            Interface::Asgi => 0,
+        }
+    }
+
+    fn spool_bytes(&mut self, bytes: &[u8]) -> Option<u64> {
+        if self.spool.is_none() {
+            self.spool = Spool::create().ok();
+        }
+        // Without room on the disk the answer stays in memory and the worker waits: slower, but right.
+        self.spool.as_mut()?.append(bytes).ok()
+    }
+
+    fn unspool(&mut self, offset: u64, length: u64, is_end: bool) -> Event {
+        let Some(Ok(bytes)) = self.spool.as_ref().map(|spool| spool.read(offset, length)) else {
+            self.pending.clear();
+            self.over = true;
+            return Event::Failed(self.error(Cause::Incomplete));
+        };
+        let taken = bytes.len() as u64;
+        if taken < length {
+            let rest = Pending::Spooled { offset: offset + taken, length: length - taken, is_end };
+            self.pending.push_front(rest);
+            return Event::Data { bytes, is_end: false };
+        }
+        Event::Data { bytes, is_end }
+    }
+}
+
+/// Body bytes that count against the window of the worker.
+fn body_bytes(kind: Kind, payload: &Bytes) -> u32 {
+    match kind {
+        Kind::Data | Kind::Message => payload.len() as u32,
+        Kind::Head => {
+            let head = payload.first_chunk::<4>().map_or(0, |length| u32::from_le_bytes(*length) as usize + 4);
+            payload.len().saturating_sub(head) as u32
+        }
+        _ => 0,
+    }
+}

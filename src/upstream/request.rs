@@ -1,0 +1,70 @@
+//! A request as it goes over the wire, kept until its answer has begun so that it can be handed out again.
+
+use super::failover::RequestTraits;
+use bytes::{Bytes, BytesMut};
+use monoceros_wire::codec::FieldTooLong;
+use monoceros_wire::frame::{FLAG_END, Kind, StreamId};
+use monoceros_wire::message::{self, Field, RequestFacts};
+use monoceros_wire::outbound::Outbound;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+/// The body that goes with a request frame.
+#[derive(Debug, Clone)]
+pub enum RequestBody {
+    /// Nothing, or the bytes themselves (at most [`monoceros_wire::BODY_INLINE_MAX`]).
+    Inline(Bytes),
+    /// A file that holds exactly the body.
+    File(Arc<OwnedFd>),
+    /// Sent piece by piece after the request.
+    Stream,
+}
+
+/// An encoded request.
+#[derive(Debug)]
+pub struct EncodedRequest {
+    head: Bytes,
+    body: RequestBody,
+    is_idempotent: bool,
+}
+
+impl EncodedRequest {
+    /// Encodes once, however often the request is handed out. `facts.body` must say the same as `body`.
+    pub fn encode<'a>(
+        facts: &RequestFacts<'_>,
+        fields: impl IntoIterator<Item = Field<'a>>,
+        body: RequestBody,
+        is_idempotent: bool,
+    ) -> Result<Self, FieldTooLong> {
+        let mut head = BytesMut::with_capacity(1024);
+        message::encode_request(&mut head, facts, fields)?;
+        if head.len() > monoceros_wire::HEAD_MAX {
+            return Err(FieldTooLong(head.len()));
+        }
+        Ok(Self { head: head.freeze(), body, is_idempotent })
+    }
+
+    /// Appends the request frame.
+    pub fn push_to(&self, outbound: &mut Outbound, stream: StreamId, cell: u32) {
+        let cell = cell.to_le_bytes();
+        match &self.body {
+            RequestBody::Inline(bytes) => {
+                outbound.push_parts(stream, Kind::Request, FLAG_END, &[&cell, &self.head, bytes]);
+            }
+            RequestBody::File(file) => {
+                outbound.push_descriptor(stream, Kind::Request, FLAG_END, &[&cell, &self.head], Arc::clone(file));
+            }
+            RequestBody::Stream => outbound.push_parts(stream, Kind::Request, 0, &[&cell, &self.head]),
+        }
+    }
+
+    /// What decides about a second hand-out.
+    pub fn traits(&self, entered_before: u32, handed_before: u32, body_started: bool) -> RequestTraits {
+        RequestTraits {
+            is_idempotent: self.is_idempotent,
+            is_replayable: !body_started,
+            entered_before,
+            handed_before,
+        }
+    }
+}

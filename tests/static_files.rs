@@ -1,0 +1,376 @@
+//! Static files over real directories: what is served, what is refused, and how.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
+use http_body_util::BodyExt as _;
+use monoceros::front::body::{Body, BodyError};
+use monoceros::front::files::{FileSetupError, Files, Mount, Outcome, Settings};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+use tempfile::TempDir;
+
+const STYLE: &str = "body { color: black }";
+const DIGITS: &str = "0123456789";
+
+/// A site with a mount at `/static` and, if asked for, one at `/`.
+struct Site {
+    place: TempDir,
+    files: Files,
+}
+
+fn mount(url: &str, directory: &Path) -> Mount {
+    Mount { url: url.to_owned(), directory: directory.to_owned() }
+}
+
+impl Site {
+    fn new() -> Self {
+        Self::with(&["/static"])
+    }
+
+    fn with(urls: &[&str]) -> Self {
+        let place = tempfile::tempdir().unwrap();
+        let root = place.path().join("root");
+        fs::create_dir_all(root.join("sub/empty")).unwrap();
+        fs::create_dir_all(root.join(".well-known")).unwrap();
+        fs::create_dir_all(root.join(".git")).unwrap();
+        for (name, content) in [
+            ("style.css", STYLE),
+            ("digits.txt", DIGITS),
+            ("empty.txt", ""),
+            ("a b%.txt", "strange name"),
+            (".env", "SECRET=1"),
+            (".git/config", "hidden"),
+            (".well-known/security.txt", "Contact: us"),
+            ("sub/index.html", "<p>sub"),
+            ("sub/page.html", "<p>page"),
+        ] {
+            fs::write(root.join(name), content).unwrap();
+        }
+        fs::write(root.join("large.bin"), pattern(1_000_000)).unwrap();
+        fs::write(place.path().join("secret.txt"), "outside").unwrap();
+        symlink("/etc/passwd", root.join("passwd")).unwrap();
+        symlink("/etc", root.join("etc")).unwrap();
+        symlink("../secret.txt", root.join("up.txt")).unwrap();
+        symlink("..", root.join("parent")).unwrap();
+        symlink("style.css", root.join("alias.css")).unwrap();
+        symlink("nowhere", root.join("dangling.txt")).unwrap();
+        mknodat(CWD, root.join("fifo"), FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        let mounts = urls.iter().map(|url| mount(url, &root)).collect();
+        let files = Files::open(&Settings { mounts }).unwrap();
+        Self { place, files }
+    }
+
+    fn answer(&self, method: &Method, target: &str, fields: &[(&str, &str)]) -> Outcome {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+            headers.append(name, HeaderValue::from_str(value).unwrap());
+        }
+        self.files.answer(method, target, &headers)
+    }
+
+    fn get(&self, target: &str, fields: &[(&str, &str)]) -> Response<Body> {
+        match self.answer(&Method::GET, target, fields) {
+            Outcome::Response(response) => response,
+            other => panic!("{target}: {other:?}"),
+        }
+    }
+}
+
+fn pattern(length: usize) -> Vec<u8> {
+    (0..length).map(|index| (index % 251) as u8).collect()
+}
+
+fn field<'a>(response: &'a Response<Body>, name: &str) -> Option<&'a str> {
+    response.headers().get(name).map(|value| value.to_str().unwrap())
+}
+
+async fn content(response: Response<Body>) -> Vec<u8> {
+    response.into_body().collect().await.unwrap().to_bytes().to_vec()
+}
+
+/// A word for an outcome: the status, or the variant.
+fn word(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Response(response) => response.status().as_u16().to_string(),
+        Outcome::NotFound => "not found".to_owned(),
+        Outcome::MethodNotAllowed => "not allowed".to_owned(),
+        Outcome::NotMine => "not mine".to_owned(),
+        Outcome::Failed(error) => format!("failed: {error}"),
+    }
+}
+
+#[tokio::test]
+async fn a_file_and_its_header() {
+    let site = Site::new();
+    let response = site.get("/static/style.css?v=3", &[]);
+    assert_eq!(response.status(), 200);
+    assert_eq!(field(&response, "content-type"), Some("text/css; charset=utf-8"));
+    assert_eq!(field(&response, "content-length"), Some("21"));
+    assert_eq!(field(&response, "accept-ranges"), Some("bytes"));
+    assert_eq!(field(&response, "x-content-type-options"), Some("nosniff"));
+    assert!(field(&response, "last-modified").unwrap().ends_with(" GMT"));
+    let etag = field(&response, "etag").unwrap();
+    assert!(etag.starts_with('"') && etag.ends_with('"') && etag.len() > 2, "{etag}");
+    assert_eq!(content(response).await, STYLE.as_bytes());
+
+    let large = site.get("/static/large.bin", &[]);
+    assert_eq!(field(&large, "content-length"), Some("1000000"));
+    assert_eq!(field(&large, "content-type"), Some("application/octet-stream"));
+    assert!(content(large).await == pattern(1_000_000));
+
+    let empty = site.get("/static/empty.txt", &[]);
+    assert_eq!(field(&empty, "content-length"), Some("0"));
+    assert_eq!(content(empty).await, b"");
+}
+
+#[test]
+fn paths_and_their_outcome() {
+    let site = Site::new();
+    let below_root = Site::with(&["/"]);
+    // Path below the mount, outcome at `/static`, outcome at `/`.
+    let cases = [
+        ("/style.css", "200", "200"),
+        ("/a%20b%25.txt", "200", "200"),
+        ("//style.css", "200", "200"),
+        ("/alias.css", "200", "200"),
+        ("/sub/", "200", "200"),
+        ("/sub", "301", "301"),
+        ("/.well-known/security.txt", "200", "200"),
+        ("/missing.css", "not found", "not mine"),
+        ("/style.css/", "not found", "not mine"),
+        ("/style.css/more", "not found", "not mine"),
+        ("/sub/empty", "not found", "not mine"),
+        ("/sub/empty/", "not found", "not mine"),
+        ("/", "not found", "not mine"),
+        // Attempts to get out.
+        ("/../secret.txt", "not found", "not mine"),
+        ("/sub/../../secret.txt", "not found", "not mine"),
+        ("/%2e%2e/secret.txt", "not found", "not mine"),
+        ("/%2E%2E%2Fsecret.txt", "not found", "not mine"),
+        ("/..%2fsecret.txt", "not found", "not mine"),
+        ("/..%5csecret.txt", "not found", "not mine"),
+        ("/..\\secret.txt", "not found", "not mine"),
+        ("/%252e%252e/secret.txt", "not found", "not mine"),
+        ("//etc/passwd", "not found", "not mine"),
+        ("/passwd", "not found", "not mine"),
+        ("/etc/passwd", "not found", "not mine"),
+        ("/up.txt", "not found", "not mine"),
+        ("/parent/secret.txt", "not found", "not mine"),
+        ("/parent/root/style.css", "not found", "not mine"),
+        ("/dangling.txt", "not found", "not mine"),
+        ("/style.css%00.txt", "not found", "not mine"),
+        ("/sub%2findex.html", "not found", "not mine"),
+        ("/%zz", "not found", "not mine"),
+        // What is no file to show.
+        ("/fifo", "not found", "not mine"),
+        ("/.env", "not found", "not mine"),
+        ("/%2eenv", "not found", "not mine"),
+        ("/.git/config", "not found", "not mine"),
+    ];
+    for (path, in_static, in_root) in cases {
+        let target = format!("/static{path}");
+        assert_eq!(word(&site.answer(&Method::GET, &target, &[])), in_static, "{target}");
+        assert_eq!(word(&below_root.answer(&Method::GET, path, &[])), in_root, "{path}");
+    }
+    let long = format!("/static/{}", "x".repeat(5000));
+    assert_eq!(word(&site.answer(&Method::GET, &long, &[])), "not found");
+    for other in ["/", "/statics/style.css", "/Static/style.css", "/app", "*"] {
+        assert_eq!(word(&site.answer(&Method::GET, other, &[])), "not mine", "{other}");
+    }
+}
+
+#[tokio::test]
+async fn directories_lead_to_their_index() {
+    let site = Site::with(&["/static", "/"]);
+    let location = |target: &str| {
+        let response = site.get(target, &[]);
+        assert_eq!(response.status(), 301, "{target}");
+        field(&response, "location").unwrap().to_owned()
+    };
+    assert_eq!(location("/static/sub"), "/static/sub/");
+    assert_eq!(location("/static/sub?a=1&b=2"), "/static/sub/?a=1&b=2");
+    assert_eq!(location("/static/s%75b"), "/static/s%75b/");
+    assert_eq!(location("//sub"), "/sub/", "never to another host");
+    assert_eq!(location("///sub"), "/sub/");
+    let index = site.get("/static/sub/", &[]);
+    assert_eq!(field(&index, "content-type"), Some("text/html; charset=utf-8"));
+    assert_eq!(content(index).await, b"<p>sub");
+
+    fs::write(site.place.path().join("root/index.html"), "<p>home").unwrap();
+    assert_eq!(content(site.get("/", &[])).await, b"<p>home");
+    assert_eq!(content(site.get("/static/", &[])).await, b"<p>home");
+    assert_eq!(location("/static"), "/static/");
+}
+
+#[test]
+fn only_get_and_head() {
+    let site = Site::with(&["/static", "/"]);
+    for method in [Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS, Method::PATCH, Method::TRACE] {
+        let outcome = site.answer(&method, "/static/style.css", &[]);
+        assert_eq!(word(&outcome), "not allowed", "{method}");
+        assert_eq!(word(&site.answer(&method, "/style.css", &[])), "not mine", "{method}");
+    }
+}
+
+#[tokio::test]
+async fn head_says_what_get_says() {
+    let site = Site::new();
+    for target in ["/static/style.css", "/static/large.bin", "/static/empty.txt", "/static/sub"] {
+        let Outcome::Response(head) = site.answer(&Method::HEAD, target, &[]) else { panic!("{target}") };
+        let get = site.get(target, &[]);
+        assert_eq!((head.status(), head.headers()), (get.status(), get.headers()), "{target}");
+        assert_eq!(content(head).await, b"", "{target}");
+    }
+    let Outcome::Response(head) = site.answer(&Method::HEAD, "/static/digits.txt", &[("range", "bytes=0-1")]) else {
+        panic!("no answer")
+    };
+    assert_eq!((head.status().as_u16(), field(&head, "content-length")), (200, Some("10")));
+}
+
+#[tokio::test]
+async fn parts_of_a_file() {
+    let site = Site::new();
+    let cases = [
+        ("bytes=0-3", 206, Some("bytes 0-3/10"), "0123"),
+        ("bytes=4-", 206, Some("bytes 4-9/10"), "456789"),
+        ("bytes=-2", 206, Some("bytes 8-9/10"), "89"),
+        ("bytes=0-999", 206, Some("bytes 0-9/10"), DIGITS),
+        ("bytes=0-1,2-3", 206, Some("bytes 0-3/10"), "0123"),
+        ("bytes=10-", 416, Some("bytes */10"), ""),
+        ("bytes=-0", 416, Some("bytes */10"), ""),
+        ("bytes=3-1", 200, None, DIGITS),
+        ("chapters=1-2", 200, None, DIGITS),
+    ];
+    for (range, status, content_range, body) in cases {
+        let response = site.get("/static/digits.txt", &[("range", range)]);
+        assert_eq!(response.status(), status, "{range}");
+        assert_eq!(field(&response, "content-range"), content_range, "{range}");
+        assert_eq!(field(&response, "content-length"), Some(body.len().to_string().as_str()), "{range}");
+        assert_eq!(content(response).await, body.as_bytes(), "{range}");
+    }
+    let middle = site.get("/static/large.bin", &[("range", "bytes=100000-899999")]);
+    assert!(content(middle).await == pattern(1_000_000)[100_000..900_000]);
+}
+
+#[tokio::test]
+async fn several_parts_of_a_file() {
+    let site = Site::new();
+    let response = site.get("/static/digits.txt", &[("range", "bytes=0-1, -3")]);
+    assert_eq!(response.status(), 206);
+    assert_eq!(field(&response, "content-range"), None);
+    let media_type = field(&response, "content-type").unwrap().to_owned();
+    let boundary = media_type.strip_prefix("multipart/byteranges; boundary=").unwrap();
+    let length = field(&response, "content-length").unwrap().parse::<usize>().unwrap();
+    let body = content(response).await;
+    assert_eq!(body.len(), length);
+    let part = |range: &str, data: &str| {
+        format!(
+            "--{boundary}\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-range: bytes {range}/10\r\n\r\n{data}\r\n"
+        )
+    };
+    let expected = format!("{}{}--{boundary}--\r\n", part("0-1", "01"), part("7-9", "789"));
+    assert_eq!(String::from_utf8(body).unwrap(), expected);
+}
+
+#[tokio::test]
+async fn preconditions_of_a_real_file() {
+    let site = Site::new();
+    let file = site.place.path().join("root/digits.txt");
+    let modified = SystemTime::now() - Duration::from_hours(1);
+    fs::File::options().write(true).open(&file).unwrap().set_modified(modified).unwrap();
+    let first = site.get("/static/digits.txt", &[]);
+    let etag = field(&first, "etag").unwrap();
+    let date = field(&first, "last-modified").unwrap();
+    assert_eq!(date, httpdate::fmt_http_date(modified));
+    let status = |fields: &[(&str, &str)]| site.get("/static/digits.txt", fields).status().as_u16();
+    assert_eq!(status(&[("if-none-match", etag)]), 304);
+    assert_eq!(status(&[("if-modified-since", date)]), 304);
+    assert_eq!(status(&[("if-none-match", "\"other\""), ("if-modified-since", date)]), 200);
+    assert_eq!(status(&[("if-match", etag)]), 200);
+    assert_eq!(status(&[("if-match", "\"other\"")]), 412);
+    assert_eq!(status(&[("range", "bytes=0-0"), ("if-range", etag)]), 206);
+    assert_eq!(status(&[("range", "bytes=0-0"), ("if-range", date)]), 206);
+    assert_eq!(status(&[("range", "bytes=0-0"), ("if-range", "\"other\"")]), 200);
+    assert_eq!(status(&[("range", "bytes=99-"), ("if-none-match", etag)]), 304, "before the range");
+
+    let unchanged = site.get("/static/digits.txt", &[("if-none-match", etag)]);
+    assert_eq!(field(&unchanged, "etag"), Some(etag));
+    assert_eq!(field(&unchanged, "last-modified"), Some(date));
+    assert_eq!(field(&unchanged, "content-type"), None);
+    assert_eq!(field(&unchanged, "content-length"), None);
+    assert_eq!(content(unchanged).await, b"");
+
+    fs::write(&file, "9876543210").unwrap();
+    assert_eq!(status(&[("if-none-match", etag)]), 200, "the same length, another time");
+    assert_eq!(status(&[("if-modified-since", date)]), 200);
+    assert_eq!(status(&[("if-unmodified-since", date)]), 412);
+    assert_eq!(status(&[("range", "bytes=0-0"), ("if-range", etag)]), 200);
+}
+
+#[tokio::test]
+async fn a_file_cut_while_it_is_sent_breaks_the_connection_off() {
+    let site = Site::new();
+    let mut body = site.get("/static/large.bin", &[]).into_body();
+    let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    let file = fs::File::options().write(true).open(site.place.path().join("root/large.bin")).unwrap();
+    file.set_len(first.len() as u64 + 10).unwrap();
+    let mut received = first.len();
+    let error = loop {
+        match body.frame().await.expect("an end without an error would be a lie") {
+            Ok(frame) => received += frame.into_data().unwrap().len(),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, BodyError::FileShrank));
+    assert_eq!(received, first.len() + 10);
+}
+
+#[tokio::test]
+async fn the_longest_url_wins() {
+    let place = tempfile::tempdir().unwrap();
+    let mut mounts = Vec::new();
+    for (url, name) in [("/", "root"), ("/a", "a"), ("/a/b", "ab")] {
+        let directory = place.path().join(name);
+        fs::create_dir(&directory).unwrap();
+        fs::write(directory.join("f"), url).unwrap();
+        mounts.push(mount(url, &directory));
+    }
+    let site = Site { files: Files::open(&Settings { mounts }).unwrap(), place };
+    for (target, url) in [("/f", "/"), ("/a/f", "/a"), ("/a/b/f", "/a/b")] {
+        assert_eq!(content(site.get(target, &[])).await, url.as_bytes(), "{target}");
+    }
+    assert_eq!(word(&site.answer(&Method::GET, "/a/b/missing", &[])), "not found", "no fall-back to a shorter one");
+    assert_eq!(word(&site.answer(&Method::GET, "/ab/f", &[])), "not mine");
+}
+
+#[test]
+fn settings_that_cannot_be_used() {
+    let place = tempfile::tempdir().unwrap();
+    let good = place.path();
+    let file = good.join("file");
+    fs::write(&file, "").unwrap();
+    let mounts = vec![
+        mount("/ok", good),
+        mount("/ok", good),
+        mount("no-slash", good),
+        mount("/end/", good),
+        mount("", good),
+        mount("/missing", &good.join("missing")),
+        mount("/file", &file),
+    ];
+    let errors = Files::open(&Settings { mounts }).unwrap_err();
+    let count = |matches: fn(&FileSetupError) -> bool| errors.iter().filter(|error| matches(error)).count();
+    assert_eq!(count(|error| matches!(error, FileSetupError::Url { .. })), 3, "{errors:?}");
+    assert_eq!(count(|error| matches!(error, FileSetupError::Duplicate { .. })), 1);
+    assert_eq!(count(|error| matches!(error, FileSetupError::Missing { .. })), 1);
+    assert_eq!(count(|error| matches!(error, FileSetupError::NotADirectory { .. })), 1);
+    let missing = errors.iter().find(|error| matches!(error, FileSetupError::Missing { .. })).unwrap().to_string();
+    assert_eq!(
+        missing,
+        format!("static files at \"/missing\": there is no directory {}", good.join("missing").display())
+    );
+}

@@ -1,0 +1,86 @@
+"""What the operator reads: start-up lines, the applications' output with the worker's number, the access log."""
+
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+
+from harness import Server
+
+APPLICATIONS = pytest.mark.parametrize("app", ["plain_wsgi:app", "plain_asgi:app"], ids=["wsgi", "asgi"])
+
+
+@APPLICATIONS
+def test_output_of_workers_has_their_number(app: str) -> None:
+    with Server(app, workers=2) as server:
+        numbers = set()
+        for turn in range(40):
+            assert httpx.get(f"{server.url}/prints", params={"word": f"turn{turn}"}, timeout=30).text == "printed"
+            out = server.wait_for_log(rf"\bw(\d+) \| on stdout: turn{turn}\b")[1]
+            assert server.wait_for_log(rf"\bw(\d+) \| on stderr: turn{turn}\b")[1] == out
+            numbers.add(out)
+        assert numbers <= {"1", "2"}
+
+
+def test_wsgi_errors_is_logged() -> None:
+    with Server("plain_wsgi:app") as server:
+        httpx.get(f"{server.url}/prints", params={"word": "word"}, timeout=30)
+        server.wait_for_log(r"w1 \| on wsgi\.errors: word")
+
+
+def test_every_line_of_a_traceback_has_the_number() -> None:
+    with Server("plain_wsgi:app") as server:
+        httpx.get(f"{server.url}/raises", timeout=30)
+        server.wait_for_log("RuntimeError: raised on purpose")
+        lines = server.log().splitlines()
+        start = next(number for number, line in enumerate(lines) if "Traceback" in line)
+        end = next(number for number, line in enumerate(lines) if "RuntimeError: raised on purpose" in line)
+        assert all("w1 | " in line for line in lines[start : end + 1]), lines[start : end + 1]
+
+
+def test_start_up_says_what_listens_where() -> None:
+    with Server("plain_wsgi:app", workers=2) as server:
+        log = server.log()
+        assert re.search(r"listening on http://127\.0\.0\.1:\d+", log)
+        assert re.search(r"\b2 (x )?.*workers|workers.*\b2\b", log), log
+        assert re.search(r"[Pp]ython 3\.\d+", log), log
+        assert len(log.splitlines()) < 15, f"a few calm lines were wished for:\n{log}"
+
+
+def test_access_log_is_off_by_default() -> None:
+    with Server("plain_wsgi:app") as server:
+        httpx.get(f"{server.url}/pid?mark=invisible")
+        server.stop()
+        assert "invisible" not in server.log() + server.output()
+
+
+def test_access_log_on_standard_output() -> None:
+    with Server("plain_wsgi:app", "--access-log", "-") as server:
+        httpx.get(f"{server.url}/pid?mark=visible", headers={"user-agent": "the-test"})
+        httpx.get(f"{server.url}/nothing")
+        # Written at the latest when the program stops.
+        server.stop()
+        first, second = server.output().splitlines()
+        for part in ("127.0.0.1", "GET", "/pid?mark=visible", "200"):
+            assert part in first
+        assert "404" in second
+
+
+def test_access_log_in_a_file_has_no_forged_lines(tmp_path: Path) -> None:
+    target = tmp_path / "access.log"
+    with Server("plain_wsgi:app", "--access-log", target) as server:
+        httpx.get(f"{server.url}/pid", headers={"user-agent": 'evil" \x1b[31m\\ agent'}, timeout=30)
+        httpx.get(f"{server.url}/%0a127.0.0.1%20forged", timeout=30)
+        server.stop()
+    lines = target.read_text().splitlines()
+    assert len(lines) == 2
+    assert not any("\x1b" in line for line in lines)
+
+
+def test_log_level() -> None:
+    with Server("plain_wsgi:app", "--log-level", "debug") as server:
+        debug = server.log()
+    with Server("plain_wsgi:app", "--log-level", "info") as server:
+        info = server.log()
+    assert len(debug) > len(info)

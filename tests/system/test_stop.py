@@ -1,0 +1,112 @@
+"""How the program ends: gracefully, at once, or killed; nothing is ever left behind."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from harness import Server, eventually
+from harness.http import Background
+from harness.raw import RawConnection
+
+APPLICATIONS = pytest.mark.parametrize("app", ["plain_wsgi:app", "plain_asgi:app"], ids=["wsgi", "asgi"])
+
+
+def entered(directory: Path) -> int:
+    file = directory / "entered"
+    return len(file.read_text().splitlines()) if file.exists() else 0
+
+
+@APPLICATIONS
+@pytest.mark.parametrize("preload", [False, True], ids=["", "preload"])
+def test_front_killed_leaves_no_process(app: str, preload: bool) -> None:
+    """SIGKILL gives no chance to tidy up: zygote and workers notice by themselves, within two seconds."""
+    with Server(app, *(["--preload"] if preload else []), workers=3) as server:
+        server.wait_for_workers(3)
+        server.expect_clean_stop = False
+        os.kill(server.pid, signal.SIGKILL)
+        server.process.wait()
+        server.expect_nothing_left(within=2.0)
+
+
+def test_front_killed_while_the_application_is_busy(tmp_path: Path) -> None:
+    with Server("plain_wsgi:app", workers=2) as server, Background(server.url) as background:
+        held = background.get("/hold", params={"record": str(tmp_path)})
+        eventually(lambda: entered(tmp_path) == 1, "a request in the application")
+        server.expect_clean_stop = False
+        os.kill(server.pid, signal.SIGKILL)
+        server.process.wait()
+        server.expect_nothing_left(within=2.0)
+        assert held.exception(30) is not None
+
+
+@APPLICATIONS
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_idle_program_stops_at_once(app: str, number: signal.Signals) -> None:
+    with Server(app, workers=2) as server:
+        assert httpx.get(server.url, timeout=30).text == "hello"
+        assert server.stop(number) < 5
+
+
+@APPLICATIONS
+def test_requests_in_progress_are_finished(app: str, tmp_path: Path) -> None:
+    with Server(app, "--graceful-timeout", "30", workers=2) as server, Background(server.url) as background:
+        held = [background.get("/hold", params={"record": str(tmp_path)}) for _ in range(2)]
+        eventually(lambda: entered(tmp_path) == 2, "both requests in the application")
+        server.process.send_signal(signal.SIGTERM)
+        # New connections are refused before the old requests are finished.
+        eventually(lambda: refuses(server), "no new connection accepted")
+        (tmp_path / "release").touch()
+        assert [answer.result(30).text for answer in held] == ["held"] * 2
+        server.stop()
+
+
+def refuses(server: Server) -> bool:
+    try:
+        with RawConnection(server.url, timeout=1):
+            return False
+    except OSError:
+        return True
+
+
+def test_graceful_timeout_ends_what_does_not_end(tmp_path: Path) -> None:
+    with Server("plain_wsgi:app", "--graceful-timeout", "1", workers=1) as server, Background(server.url) as background:
+        held = background.get("/hold", params={"record": str(tmp_path)})
+        eventually(lambda: entered(tmp_path) == 1, "the request in the application")
+        assert server.stop() < 15
+        assert held.exception(30) is not None or held.result().status_code >= 500
+
+
+def test_idle_keep_alive_connections_do_not_delay_the_stop() -> None:
+    with Server("plain_wsgi:app") as server:
+        with RawConnection(server.url) as connection:
+            connection.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert connection.response().body == b"hello"
+            with RawConnection(server.url):
+                assert server.stop() < 5
+            assert connection.is_closed()
+
+
+def test_stop_while_workers_are_starting(tmp_path: Path) -> None:
+    (tmp_path / "slow_import.py").write_text("import time\ntime.sleep(30)\napp = None\n")
+    server = Server("slow_import:app", cwd=tmp_path)
+    server._wait_until_ready = lambda: None  # type: ignore[method-assign]
+    with server:
+        eventually(lambda: server.worker_pids(), "a worker that is importing")
+        server.expect_clean_stop = False
+        started = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        server.process.wait(20)
+        assert time.monotonic() - started < 10
+        server.expect_nothing_left()
+
+
+def test_lifespan_is_shut_down(tmp_path: Path) -> None:
+    with Server("plain_asgi:app", "--env", f"LIFESPAN_RECORD={tmp_path}", workers=2) as server:
+        workers = server.wait_for_workers(2)
+        server.stop()
+    lines = (tmp_path / "lifespan").read_text().splitlines()
+    assert sorted(lines) == sorted([f"{event} {pid}" for pid in workers for event in ("startup", "shutdown")])
