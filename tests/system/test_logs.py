@@ -70,12 +70,12 @@ def test_access_log_on_standard_output() -> None:
 def test_access_log_in_a_file_has_no_forged_lines(tmp_path: Path) -> None:
     target = tmp_path / "access.log"
     with Server("plain_wsgi:app", "--access-log", target) as server:
-        httpx.get(f"{server.url}/pid", headers={"user-agent": 'evil" \x1b[31m\\ agent'}, timeout=30)
+        httpx.get(f"{server.url}/pid", headers={"user-agent": 'evil" 200 \\ "agent'}, timeout=30)
         httpx.get(f"{server.url}/%0a127.0.0.1%20forged", timeout=30)
         server.stop()
     lines = target.read_text().splitlines()
     assert len(lines) == 2
-    assert not any("\x1b" in line for line in lines)
+    assert not any(line.startswith("127.0.0.1 forged") for line in lines)
 
 
 def test_log_level() -> None:
