@@ -131,10 +131,8 @@ pub fn run(mut settings: Settings) -> Result<(), StartError> {
         .map(|(index, thread)| start_thread(index, thread, Arc::clone(&pipeline), stages.clone()))
         .collect::<io::Result<_>>()
         .map_err(system("a front thread cannot be started"))?;
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(system("the main runtime cannot be started"))?;
+    let runtime =
+        Builder::new_current_thread().enable_all().build().map_err(system("the main runtime cannot be started"))?;
     let front = Front { listeners: ground.listeners, placement, drain, stage, pool, threads };
     let outcome = runtime.block_on(front.serve(settings, ground.interpreter, supervisor_end, upstream_end));
     end_runtime(runtime);
@@ -280,7 +278,8 @@ impl Front {
     /// Says what listens where, and who will answer.
     fn announce(&self, settings: &Settings, interpreter: &Interpreter) {
         for (address, purpose) in self.listeners.addresses() {
-            let redirects = if matches!(purpose, Purpose::RedirectToHttps { .. }) { " (redirects to https)" } else { "" };
+            let redirects =
+                if matches!(purpose, Purpose::RedirectToHttps { .. }) { " (redirects to https)" } else { "" };
             let scheme = if purpose == Purpose::Https { "https" } else { "http" };
             match address {
                 Address::Tcp(socket) => tracing::info!("listening on {scheme}://{socket}{redirects}"),

@@ -1,24 +1,300 @@
-//! stub
-use super::accept::{Origin, Presence}; use super::drain::Shutdown; use super::transport::{Socket, Transport}; use super::*;
-use hyper::service::service_fn;
+//! One task per connection: TLS, then HTTP/1 or HTTP/2, until the client or the drain ends it.
+
+use super::accept::{Origin, Presence};
+use super::drain::Shutdown;
+use super::exchange::{Decision, Exchange, Ledger, Tracked};
+use super::gate::{WebSocket, meaning};
+use super::inspect::Inspect;
+use super::rescue::{self, Asker, Failure};
+use super::transport::{Socket, Transport};
+use super::{Address, Answer, ConnectionInfo, Purpose, limits, redirect};
+use bytes::BytesMut;
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::{Instant, timeout};
+
+/// First byte of every TLS connection: a record of type "handshake" (RFC 8446 §5.1).
+const TLS_HANDSHAKE: u8 = 0x16;
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// What a browser shows that spoke HTTP to the HTTPS port (nginx does the same with 497).
+const SPEAK_HTTPS: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 84\r\nconnection: close\r\n\r\n400 Bad Request\nThis port speaks HTTPS: the address must begin with https:// there.\n";
+/// A client that connected just before the drain may have sent its request already.
+const LAST_CHANCE: Duration = Duration::from_secs(1);
+/// HTTP/2 flow control: what a client may send unasked, per stream and per connection.
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+/// Answers buffered per HTTP/2 stream.
+const SEND_BUFFER: usize = 256 << 10;
+
+/// What holds for every connection.
 #[derive(Debug)]
-pub struct Terms { pub limits: limits::Settings, pub tls: Option<Arc<rustls::ServerConfig>> }
-pub(super) struct Accepted { pub socket: Socket, pub peer: Address, pub origin: Origin, pub presence: Presence }
-pub(super) async fn serve<A: Answer>(accepted: Accepted, terms: Arc<Terms>, answer: Arc<A>, mut shutdown: Shutdown) {
+pub(super) struct Terms {
+    pub(super) limits: limits::Settings,
+    pub(super) tls: Option<Arc<rustls::ServerConfig>>,
+}
+
+/// A connection as it came in.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    pub(super) socket: Socket,
+    pub(super) peer: Address,
+    pub(super) origin: Origin,
+    pub(super) presence: Presence,
+}
+
+/// Why a connection ended other than by agreement. The client's doing or the network's: for the log at debug level.
+#[derive(Debug, thiserror::Error)]
+enum ConnectionError {
+    #[error("TLS handshake: {0}")]
+    Handshake(io::Error),
+    #[error("the TLS handshake took too long")]
+    HandshakeTimeout,
+    #[error("plain HTTP on the HTTPS port")]
+    NotTls,
+    #[error("no certificate is configured")]
+    NoTls,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Http(#[from] hyper::Error),
+}
+
+/// Serves one connection to its end.
+pub(super) async fn serve<A: Answer>(accepted: Accepted, terms: Arc<Terms>, answer: Arc<A>, shutdown: Shutdown) {
+    let peer = accepted.peer.clone();
+    if let Err(error) = converse(accepted, &terms, answer, shutdown).await {
+        tracing::debug!(?peer, error = &error as &dyn std::error::Error, "connection ended");
+    }
+}
+
+async fn converse<A: Answer>(
+    accepted: Accepted,
+    terms: &Terms,
+    answer: Arc<A>,
+    mut shutdown: Shutdown,
+) -> Result<(), ConnectionError> {
     let Accepted { socket, peer, origin, presence } = accepted;
     let local = socket.local_address(&origin.listener);
-    let transport = if origin.purpose == Purpose::Https {
-        let acceptor = tokio_rustls::TlsAcceptor::from(terms.tls.clone().unwrap());
-        match acceptor.accept(socket).await { Ok(s) => Transport::Tls(Box::new(s)), Err(_) => return }
-    } else { Transport::Plain(socket) };
+    let mut transport = match origin.purpose {
+        Purpose::Https => secure(socket, terms).await?,
+        Purpose::Http | Purpose::RedirectToHttps { .. } => Transport::Plain(socket),
+    };
+    let mut read = BytesMut::new();
+    let http2 = match transport.negotiated_http2() {
+        Some(http2) => http2,
+        None => match first_bytes(&mut transport, &mut read, &terms.limits, &mut shutdown).await? {
+            Some(http2) => http2,
+            None => return Ok(()),
+        },
+    };
     let info = Arc::new(ConnectionInfo { peer, local, tls: transport.tls_info() });
-    let service = service_fn(move |request| { let answer = Arc::clone(&answer); let info = Arc::clone(&info); async move { Ok::<_, std::convert::Infallible>(answer.answer(info, request).await) } });
-    let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new());
-    builder.http2().timer(TokioTimer::new()).enable_connect_protocol();
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(transport), service);
-    tokio::pin!(connection);
-    tokio::select! { _ = connection.as_mut() => {} _ = shutdown.begun() => { connection.as_mut().graceful_shutdown(); let _ = connection.await; } }
-    drop(presence);
+    let service = Service {
+        answer,
+        info,
+        ledger: Arc::new(Ledger::default()),
+        purpose: origin.purpose,
+        keep_alive_requests: u64::from(terms.limits.keep_alive_requests),
+    };
+    if http2 {
+        serve_http2(transport, read, &terms.limits, service, shutdown, presence).await
+    } else {
+        serve_http1(transport, read, &terms.limits, service, shutdown, presence).await
+    }
+}
+
+async fn secure(socket: Socket, terms: &Terms) -> Result<Transport, ConnectionError> {
+    let tls = terms.tls.as_ref().ok_or(ConnectionError::NoTls)?;
+    let handshake = async {
+        match socket.peek_byte().await? {
+            Some(TLS_HANDSHAKE) => {}
+            Some(byte) if byte.is_ascii_alphabetic() => return Err(explain_https(socket).await),
+            _ => return Err(ConnectionError::NotTls),
+        }
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::clone(tls));
+        acceptor.accept(socket).await.map_err(ConnectionError::Handshake)
+    };
+    let stream = timeout(terms.limits.handshake_timeout, handshake).await;
+    Ok(Transport::Tls(Box::new(stream.map_err(|_| ConnectionError::HandshakeTimeout)??)))
+}
+
+async fn explain_https(mut socket: Socket) -> ConnectionError {
+    let mut scratch = [0; 4096];
+    let _ = socket.write_all(SPEAK_HTTPS).await;
+    let _ = socket.shutdown().await;
+    // Read to the end, or the reset for unread bytes overtakes the explanation. The handshake's time-out is around this.
+    while matches!(socket.read(&mut scratch).await, Ok(count) if count > 0) {}
+    ConnectionError::NotTls
+}
+
+/// Waits for a client's first bytes and tells HTTP/2 with prior knowledge (RFC 9113 §3.3) from HTTP/1.
+/// Until then a connection costs no buffer. `None`: it left, or said nothing in time.
+async fn first_bytes(
+    transport: &mut Transport,
+    read: &mut BytesMut,
+    limits: &limits::Settings,
+    shutdown: &mut Shutdown,
+) -> io::Result<Option<bool>> {
+    let mut deadline = Instant::now() + limits.header_timeout;
+    let mut draining = shutdown.is_begun();
+    if draining {
+        deadline = Instant::now() + LAST_CHANCE;
+    }
+    loop {
+        let mut bytes = [0; 2048];
+        let count = tokio::select! {
+            biased;
+            count = transport.read(&mut bytes) => count?,
+            _ = shutdown.begun(), if !draining => {
+                draining = true;
+                deadline = deadline.min(Instant::now() + LAST_CHANCE);
+                continue;
+            }
+            () = tokio::time::sleep_until(deadline) => 0,
+        };
+        if count == 0 {
+            // With a beginning in hand, HTTP/1 answers what is to be answered.
+            return Ok((!read.is_empty()).then_some(false));
+        }
+        read.extend_from_slice(&bytes[..count]);
+        let compared = read.len().min(HTTP2_PREFACE.len());
+        if read[..compared] != HTTP2_PREFACE[..compared] {
+            return Ok(Some(false));
+        }
+        if compared == HTTP2_PREFACE.len() {
+            return Ok(Some(true));
+        }
+    }
+}
+
+async fn serve_http1<A: Answer>(
+    transport: Transport,
+    read: BytesMut,
+    limits: &limits::Settings,
+    service: Service<A>,
+    mut shutdown: Shutdown,
+    presence: Presence,
+) -> Result<(), ConnectionError> {
+    let ledger = Arc::clone(&service.ledger);
+    let stream = Inspect::http1(transport, read, limits, ledger, presence);
+    let mut builder = http1::Builder::new();
+    // The stream keeps all times itself: hyper's one cannot tell a slow head from an idle connection, nor answer 408.
+    builder.timer(TokioTimer::new()).header_read_timeout(None);
+    if limits.header_fields > 100 {
+        // hyper keeps the first hundred on the stack.
+        builder.max_headers(limits.header_fields);
+    }
+    let service = hyper::service::service_fn(move |request| service.clone().call(request));
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
+    tokio::select! {
+        biased;
+        outcome = connection.as_mut() => return Ok(outcome?),
+        _ = shutdown.begun() => connection.as_mut().graceful_shutdown(),
+    }
+    Ok(connection.await?)
+}
+
+async fn serve_http2<A: Answer>(
+    transport: Transport,
+    read: BytesMut,
+    limits: &limits::Settings,
+    service: Service<A>,
+    mut shutdown: Shutdown,
+    presence: Presence,
+) -> Result<(), ConnectionError> {
+    let ledger = Arc::clone(&service.ledger);
+    let stream = Inspect::http1(transport, read, limits, Arc::clone(&ledger), presence);
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.http2_streams)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(20)
+        .max_local_error_reset_streams(1024)
+        .enable_connect_protocol();
+    let service = hyper::service::service_fn(move |request| service.clone().call(request));
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    tokio::select! {
+        biased;
+        outcome = connection.as_mut() => return Ok(outcome?),
+        _ = shutdown.begun() => connection.as_mut().graceful_shutdown(),
+    }
+    Ok(connection.await?)
+}
+
+/// What stands between hyper and the [`Answer`]: the gate's second half, and the counting of requests.
+struct Service<A> {
+    answer: Arc<A>,
+    info: Arc<ConnectionInfo>,
+    ledger: Arc<Ledger>,
+    purpose: Purpose,
+    keep_alive_requests: u64,
+}
+
+// Not derived: an `Answer` need not be cloneable, it stands behind an `Arc`.
+impl<A> Clone for Service<A> {
+    fn clone(&self) -> Self {
+        Self {
+            answer: Arc::clone(&self.answer),
+            info: Arc::clone(&self.info),
+            ledger: Arc::clone(&self.ledger),
+            purpose: self.purpose,
+            keep_alive_requests: self.keep_alive_requests,
+        }
+    }
+}
+
+impl<A: Answer> Service<A> {
+    async fn call(self, request: Request<Incoming>) -> Result<Response<Tracked>, Infallible> {
+        let number = self.ledger.call();
+        let exchange = Exchange(Arc::clone(&self.ledger));
+        let http1 = request.version() < Version::HTTP_2;
+        let mut response = match self.ledger.refused.get() {
+            Some(refused) if refused.number == number => {
+                rescue::page(&Failure::Refused(refused.refusal), &refused.asker)
+            }
+            _ => self.examined(request).await,
+        };
+        if http1 {
+            if number >= self.keep_alive_requests {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            let tunnel = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+            self.ledger.decide(number, if tunnel { Decision::Accepted } else { Decision::Declined });
+        } else if number >= self.keep_alive_requests {
+            self.ledger.close();
+        }
+        Ok(response.map(|body| Tracked { body, _exchange: exchange }))
+    }
+
+    async fn examined(&self, request: Request<Incoming>) -> Response<super::body::Body> {
+        let (mut parts, body) = request.into_parts();
+        let asker = Asker::of(&parts);
+        if let Err(refusal) = meaning::examine(&mut parts, self.info.tls.is_some()) {
+            return rescue::page(&Failure::Refused(refusal), &asker);
+        }
+        if let Purpose::RedirectToHttps { port } = self.purpose {
+            return redirect::to_https(&parts, port);
+        }
+        let upgradable = parts.extensions.get::<WebSocket>().is_some();
+        let request = Request::from_parts(parts, body);
+        let response = Arc::clone(&self.answer).answer(Arc::clone(&self.info), request).await;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS && !upgradable {
+            // A tunnel that the gate does not know of would carry bytes it still takes for requests.
+            tracing::error!("an answer of 101 to a request that asked for no WebSocket");
+            return rescue::page(&Failure::Internal, &asker);
+        }
+        response
+    }
 }

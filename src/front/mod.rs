@@ -2,21 +2,23 @@
 
 pub mod accept;
 pub mod body;
-pub mod connection;
+mod connection;
 pub mod drain;
+mod exchange;
 pub mod files;
-pub mod forward;
+mod forward;
 pub mod gate;
-pub mod intake;
+mod inspect;
+mod intake;
 pub mod limits;
 pub mod listener;
 pub mod pipeline;
 pub mod redirect;
-pub mod reply;
+mod reply;
 pub mod rescue;
 pub mod tls;
-pub mod transport;
-pub mod tunnel;
+mod transport;
+mod tunnel;
 pub mod websocket;
 
 use body::Body;

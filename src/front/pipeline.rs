@@ -2,12 +2,12 @@
 
 use super::body::Body;
 use super::files::{ALLOWED_METHODS, Files, Outcome};
-use super::gate::meaning;
-use super::intake;
-use super::rescue::{self, Failure};
+use super::intake::{self, IntakeError};
+use super::rescue::{self, Asker, Failure, UpstreamFailure};
 use super::websocket::handshake::{self, Opening};
 use super::{Answer, ConnectionInfo, forward, limits, reply, tunnel, websocket};
 use crate::telemetry::access::{AccessEntry, AccessLog, Counted};
+use crate::upstream::error::{Cause, UpstreamError};
 use crate::upstream::exchange::Event;
 use crate::upstream::pool::{Conversation, Pool, Sender};
 use crate::upstream::request::RequestBody;
@@ -37,10 +37,11 @@ impl Answer for Pipeline {
     async fn answer(self: Arc<Self>, connection: Arc<ConnectionInfo>, request: Request<Incoming>) -> Response<Body> {
         let (mut parts, body) = request.into_parts();
         let entry = self.access.begin(&connection.peer, &parts);
+        let asker = Asker::of(&parts);
         let mut worker = None;
         let response = match self.route(&connection, &mut parts, body, &mut worker).await {
             Ok(response) => response,
-            Err(failure) => rescue::respond(&failure, &parts.method, &parts.headers),
+            Err(failure) => rescue::page(&failure, &asker),
         };
         match entry {
             Some(entry) => Self::log(entry, worker, response),
@@ -57,7 +58,6 @@ impl Pipeline {
         body: Incoming,
         worker: &mut Option<u32>,
     ) -> Result<Response<Body>, Failure> {
-        meaning::check(parts).map_err(Failure::Refused)?;
         if let Some(opening) = handshake::examine(parts, &self.websocket).map_err(Failure::WebSocket)? {
             return self.open_websocket(connection, parts, &opening, worker).await;
         }
@@ -151,8 +151,14 @@ impl Pipeline {
         opening: &Opening,
         worker: &mut Option<u32>,
     ) -> Result<Response<Body>, Failure> {
-        let request =
-            forward::encode(connection, parts, Protocol::WebSocket, BodySource::Empty, 0, RequestBody::Inline(Bytes::new()))?;
+        let request = forward::encode(
+            connection,
+            parts,
+            Protocol::WebSocket,
+            BodySource::Empty,
+            0,
+            RequestBody::Inline(Bytes::new()),
+        )?;
         let conversation = self.pool.send(request)?;
         match conversation.next().await {
             Event::Accepted(payload) => {
@@ -163,12 +169,7 @@ impl Pipeline {
                 let protocol = headers.remove(http::header::SEC_WEBSOCKET_PROTOCOL);
                 let protocol = protocol.as_ref().and_then(|value| value.to_str().ok());
                 let response = opening.accept(protocol, headers).map_err(|_| Failure::Internal)?;
-                tokio::spawn(tunnel::run(
-                    upgrade,
-                    conversation,
-                    Arc::clone(&self.websocket),
-                    opening.deflate.clone(),
-                ));
+                tokio::spawn(tunnel::run(upgrade, conversation, Arc::clone(&self.websocket), opening.deflate.clone()));
                 Ok(response.map(|()| Body::empty()))
             }
             // The application denies it with an ordinary response.
@@ -206,5 +207,34 @@ async fn pass_body_on(mut body: Incoming, sender: &Sender, limit: u64, timeout: 
             return None;
         }
         sender.send(Kind::Body, 0, 0, piece).await.ok()?;
+    }
+}
+
+impl From<IntakeError> for Failure {
+    fn from(error: IntakeError) -> Self {
+        match error {
+            IntakeError::TooLarge { limit } => Self::BodyTooLarge { limit },
+            IntakeError::Timeout(_) => Self::BodyTimeout,
+            IntakeError::Broken(_) => Self::BodyMalformed,
+            IntakeError::Storage(_) => {
+                tracing::error!("a request was refused: {error}");
+                Self::Internal
+            }
+        }
+    }
+}
+
+impl From<UpstreamError> for Failure {
+    fn from(error: UpstreamError) -> Self {
+        Self::Upstream(match error.cause {
+            Cause::WorkerDied => UpstreamFailure::WorkerLost,
+            Cause::Raised | Cause::Incomplete => UpstreamFailure::ApplicationFailed,
+            Cause::Unsupported => UpstreamFailure::Unsupported,
+            Cause::QueueFull => UpstreamFailure::QueueFull,
+            Cause::QueueTimeout => UpstreamFailure::QueueTimeout,
+            Cause::Unavailable => UpstreamFailure::NoWorker,
+            Cause::Timeout => UpstreamFailure::TooSlow,
+            Cause::TooLarge => UpstreamFailure::HeadTooLarge,
+        })
     }
 }

@@ -13,7 +13,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 /// Builds the response whose head has just arrived; its body follows from the conversation.
-pub fn respond(
+pub(super) fn respond(
     conversation: Conversation,
     payload: &Bytes,
     is_end: bool,
@@ -30,7 +30,7 @@ pub fn respond(
 }
 
 /// Decodes a head (of a response, an acceptance or a hint) and the bytes behind it.
-pub fn head(payload: &Bytes, worker: Option<u32>) -> Result<(Response<Body>, Bytes), UpstreamError> {
+pub(super) fn head(payload: &Bytes, worker: Option<u32>) -> Result<(Response<Body>, Bytes), UpstreamError> {
     let nonsense = UpstreamError { cause: Cause::Incomplete, reached: Reached::Entered, worker };
     let decoded = ResponseHead::decode(payload).map_err(|_| nonsense)?;
     let mut response = Response::new(Body::empty());
@@ -89,10 +89,7 @@ impl HttpBody for AnswerBody {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         loop {
             if let Some(bytes) = this.first.take()

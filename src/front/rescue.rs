@@ -1,9 +1,373 @@
-//! stub
-use super::body::Body; use super::websocket::handshake; use super::intake::IntakeError; use crate::upstream::error::{Cause, UpstreamError}; use http::*;
-#[derive(Debug)]
-pub enum Failure { Refused(super::gate::meaning::Refusal), WebSocket(handshake::Refusal), NotFound, MethodNotAllowed{allow:&'static str}, BodyTooLarge{limit:u64}, Intake(IntakeError), Upstream(UpstreamError), Internal }
-impl From<UpstreamError> for Failure { fn from(e: UpstreamError) -> Self { Self::Upstream(e) } }
-impl From<IntakeError> for Failure { fn from(e: IntakeError) -> Self { Self::Intake(e) } }
-pub fn respond(f: &Failure, _m: &Method, _h: &HeaderMap) -> Response<Body> {
-  let s = match f { Failure::NotFound => 404, Failure::Upstream(e) => match e.cause { Cause::WorkerDied => 502, Cause::Raised|Cause::Incomplete => 500, Cause::Timeout => 504, _ => 503 }, Failure::Refused(_)|Failure::WebSocket(_) => 400, Failure::MethodNotAllowed{..} => 405, Failure::BodyTooLarge{..} => 413, Failure::Intake(IntakeError::TooLarge{..}) => 413, Failure::Intake(_) => 400, Failure::Internal => 500 };
-  Response::builder().status(s).body(Body::full(format!("{f:?}\n"))).unwrap() }
+//! The one place where a failure becomes a status and a page.
+
+use super::body::Body;
+use super::gate::Refusal;
+use super::websocket::handshake;
+use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, Method, Response, StatusCode, Version, request};
+use std::borrow::Cow;
+
+const TEMPLATE: &str = include_str!("../../static/error.html");
+
+/// Why a request gets no answer of its own, and whose fault it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// The client's: the gate did not let the request in.
+    Refused(Refusal),
+    /// The client's: it asks for a WebSocket in a way that is none.
+    WebSocket(handshake::Refusal),
+    NotFound,
+    Forbidden,
+    /// `allow` is the list of methods that would do.
+    MethodNotAllowed {
+        allow: &'static str,
+    },
+    /// `limit` in bytes.
+    BodyTooLarge {
+        limit: u64,
+    },
+    BodyTimeout,
+    /// The framing of the body broke, or it ended too early.
+    BodyMalformed,
+    /// The application's or the machine's.
+    Upstream(UpstreamFailure),
+    /// Ours.
+    Internal,
+}
+
+/// What went wrong between the front and an application's answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpstreamFailure {
+    /// The worker ended, or broke the protocol, with the request inside.
+    WorkerLost,
+    /// No worker serves now.
+    NoWorker,
+    /// As many requests wait as may.
+    QueueFull,
+    /// No worker became free in time.
+    QueueTimeout,
+    /// The operator closed the door for a while.
+    Maintenance,
+    /// The application did not answer in time.
+    TooSlow,
+    /// The application raised, or ended its answer before it began.
+    ApplicationFailed,
+    /// The application does not speak this protocol (a WebSocket for WSGI).
+    Unsupported,
+    /// One header field is longer than a worker can be told.
+    HeadTooLarge,
+}
+
+/// How the sender of a request wants to be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asker {
+    /// `HEAD` gets no body.
+    pub head: bool,
+    /// HTTP/2 knows no `Connection: close`.
+    pub http1: bool,
+    pub format: Format,
+}
+
+/// What a page is written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    Html,
+    /// RFC 9457 problem details.
+    Problem,
+    #[default]
+    Plain,
+}
+
+impl Asker {
+    pub fn of(request: &request::Parts) -> Self {
+        let accept = request.headers.get(ACCEPT).map_or(&b""[..], HeaderValue::as_bytes);
+        Self {
+            head: request.method == Method::HEAD,
+            http1: request.version < Version::HTTP_2,
+            format: Format::preferred(accept),
+        }
+    }
+
+    /// Out of a refused, perhaps broken HTTP/1 head.
+    pub fn of_bytes(head: &[u8]) -> Self {
+        let accept = head.split(|&byte| byte == b'\n').skip(1).find_map(|line| {
+            let (name, value) = line.split_at_checked("accept:".len())?;
+            name.eq_ignore_ascii_case(b"accept:").then_some(value)
+        });
+        Self { head: head.starts_with(b"HEAD "), http1: true, format: Format::preferred(accept.unwrap_or_default()) }
+    }
+}
+
+impl Format {
+    /// What an `Accept` value (RFC 9110 §12.5.1) likes best; of equals, what it names first.
+    fn preferred(accept: &[u8]) -> Self {
+        let accept = String::from_utf8_lossy(accept).to_ascii_lowercase();
+        let mut best = (0, Self::Plain);
+        for element in accept.split(',') {
+            let mut parts = element.split(';').map(str::trim);
+            let format = match parts.next().unwrap_or_default() {
+                "text/html" | "application/xhtml+xml" => Self::Html,
+                "application/problem+json" | "application/json" => Self::Problem,
+                "text/plain" => Self::Plain,
+                _ => continue,
+            };
+            let weight = parts.find_map(|part| part.strip_prefix("q=")).map_or(Some(1.0), |weight| weight.parse().ok());
+            let thousandths = (weight.unwrap_or(0.0_f32).clamp(0.0, 1.0) * 1000.0) as u16;
+            if thousandths > best.0 {
+                best = (thousandths, format);
+            }
+        }
+        best.1
+    }
+
+    fn content_type(self) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            Self::Html => "text/html; charset=utf-8",
+            Self::Problem => "application/problem+json",
+            Self::Plain => "text/plain; charset=utf-8",
+        })
+    }
+}
+
+impl Failure {
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Refused(refusal) => refused(*refusal),
+            Self::WebSocket(refusal) => refusal.response().status(),
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyMalformed => StatusCode::BAD_REQUEST,
+            Self::Upstream(UpstreamFailure::WorkerLost) => StatusCode::BAD_GATEWAY,
+            Self::Upstream(
+                UpstreamFailure::NoWorker
+                | UpstreamFailure::QueueFull
+                | UpstreamFailure::QueueTimeout
+                | UpstreamFailure::Maintenance,
+            ) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Upstream(UpstreamFailure::TooSlow) => StatusCode::GATEWAY_TIMEOUT,
+            Self::Upstream(UpstreamFailure::Unsupported) => StatusCode::NOT_IMPLEMENTED,
+            Self::Upstream(UpstreamFailure::HeadTooLarge) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::Upstream(UpstreamFailure::ApplicationFailed) | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// What the client is told besides the status. Of the inside it learns nothing: causes are for the log.
+    fn detail(&self) -> Cow<'static, str> {
+        match self {
+            Self::Refused(refusal) => format!("The request was not let in: {refusal}.").into(),
+            Self::WebSocket(refusal) => format!("The WebSocket cannot be opened: {refusal}.").into(),
+            Self::NotFound => "There is nothing at this address.".into(),
+            Self::Forbidden => "This address is not open to you.".into(),
+            Self::MethodNotAllowed { allow } => format!("This address answers {allow} only.").into(),
+            Self::BodyTooLarge { limit } => {
+                format!("The request body is larger than {} ({limit} bytes, setting `--max-body`).", Size(*limit))
+                    .into()
+            }
+            Self::BodyTimeout => "The request body did not arrive in time.".into(),
+            Self::BodyMalformed => "The request body is malformed or incomplete.".into(),
+            Self::Upstream(UpstreamFailure::WorkerLost) => {
+                "The application ended while it worked on the request. It may have taken effect.".into()
+            }
+            Self::Upstream(UpstreamFailure::Maintenance) => {
+                "The site is being worked on. Please come back soon.".into()
+            }
+            Self::Upstream(UpstreamFailure::NoWorker) => "The application is not running at the moment.".into(),
+            Self::Upstream(UpstreamFailure::QueueFull | UpstreamFailure::QueueTimeout) => {
+                "The application has more to do than it can. Please try again in a moment.".into()
+            }
+            Self::Upstream(UpstreamFailure::TooSlow) => "The application took too long to answer.".into(),
+            Self::Upstream(UpstreamFailure::ApplicationFailed) => {
+                "The application failed to answer this request.".into()
+            }
+            Self::Upstream(UpstreamFailure::Unsupported) => {
+                "The application does not speak WebSocket; a WSGI application cannot.".into()
+            }
+            Self::Upstream(UpstreamFailure::HeadTooLarge) => "A header field of the request is too long.".into(),
+            Self::Internal => "The server failed to answer this request.".into(),
+        }
+    }
+
+    /// Seconds after which it is worth to ask again.
+    fn retry_after(&self) -> Option<u32> {
+        match self {
+            Self::Upstream(UpstreamFailure::Maintenance) => Some(60),
+            Self::Upstream(UpstreamFailure::NoWorker) => Some(5),
+            Self::Upstream(UpstreamFailure::QueueFull | UpstreamFailure::QueueTimeout) => Some(1),
+            _ => None,
+        }
+    }
+
+    fn allow(&self) -> Option<&'static str> {
+        match self {
+            Self::MethodNotAllowed { allow } => Some(allow),
+            Self::Refused(Refusal::MethodNotAllowed { .. }) => Some("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+            _ => None,
+        }
+    }
+
+    /// After these, what the connection carries next cannot be trusted, or is a body nobody wants to read.
+    fn closes(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::BodyTooLarge { .. } | Self::BodyTimeout | Self::BodyMalformed)
+    }
+}
+
+fn refused(refusal: Refusal) -> StatusCode {
+    match refusal {
+        Refusal::TargetTooLong { .. } => StatusCode::URI_TOO_LONG,
+        Refusal::HeadTooLong { .. } | Refusal::TooManyFields { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        Refusal::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+        Refusal::TransferCoding | Refusal::Protocol => StatusCode::NOT_IMPLEMENTED,
+        Refusal::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+        Refusal::HeaderTimeout => StatusCode::REQUEST_TIMEOUT,
+        _ => StatusCode::BAD_REQUEST,
+    }
+}
+
+/// The page for a failure.
+pub fn page(failure: &Failure, asker: &Asker) -> Response<Body> {
+    let status = failure.status();
+    let text = if asker.head { String::new() } else { render(status, &failure.detail(), asker.format) };
+    let mut response = Response::new(Body::full(text));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, asker.format.content_type());
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Failure::WebSocket(refusal) = failure {
+        headers.extend(refusal.response().into_parts().0.headers);
+    }
+    if let Some(seconds) = failure.retry_after() {
+        headers.insert(RETRY_AFTER, seconds.into());
+    }
+    if let Some(allow) = failure.allow() {
+        headers.insert(ALLOW, HeaderValue::from_static(allow));
+    }
+    if asker.http1 && failure.closes() {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+fn render(status: StatusCode, detail: &str, format: Format) -> String {
+    let title = status.canonical_reason().unwrap_or("Error");
+    match format {
+        Format::Html => TEMPLATE
+            .replace("{{status}}", status.as_str())
+            .replace("{{title}}", title)
+            .replace("{{detail}}", &escape(detail)),
+        Format::Problem => serde_json::json!({
+            "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail,
+        })
+        .to_string(),
+        Format::Plain => format!("{} {title}\n{detail}\n", status.as_str()),
+    }
+}
+
+/// No detail holds a client's words today; escaped all the same, because one day one will.
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}
+
+/// Bytes for people.
+struct Size(u64);
+
+impl std::fmt::Display for Size {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (unit, name) in [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")] {
+            if self.0 >= unit && self.0.is_multiple_of(unit) {
+                return write!(formatter, "{} {name}", self.0 / unit);
+            }
+        }
+        write!(formatter, "{} bytes", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body::Body as _;
+
+    const PLAIN: Asker = Asker { head: false, http1: true, format: Format::Plain };
+
+    #[test]
+    fn every_failure_has_its_status_and_its_headers() {
+        use UpstreamFailure::{ApplicationFailed, Maintenance, NoWorker, QueueFull, QueueTimeout, TooSlow, WorkerLost};
+        let cases: &[(Failure, u16, Option<&str>, bool)] = &[
+            (Failure::Refused(Refusal::BareLineFeed), 400, None, true),
+            (Failure::Refused(Refusal::TargetTooLong { limit: 1 }), 414, None, true),
+            (Failure::Refused(Refusal::HeadTooLong { limit: 1 }), 431, None, true),
+            (Failure::Refused(Refusal::TooManyFields { limit: 1 }), 431, None, true),
+            (Failure::Refused(Refusal::Version), 505, None, true),
+            (Failure::Refused(Refusal::TransferCoding), 501, None, true),
+            (Failure::Refused(Refusal::MethodNotAllowed { method: "TRACE" }), 405, None, true),
+            (Failure::Refused(Refusal::HeaderTimeout), 408, None, true),
+            (Failure::NotFound, 404, None, false),
+            (Failure::Forbidden, 403, None, false),
+            (Failure::MethodNotAllowed { allow: "GET" }, 405, None, false),
+            (Failure::BodyTooLarge { limit: 1 }, 413, None, true),
+            (Failure::BodyTimeout, 408, None, true),
+            (Failure::BodyMalformed, 400, None, true),
+            (Failure::Upstream(WorkerLost), 502, None, false),
+            (Failure::Upstream(NoWorker), 503, Some("5"), false),
+            (Failure::Upstream(QueueFull), 503, Some("1"), false),
+            (Failure::Upstream(QueueTimeout), 503, Some("1"), false),
+            (Failure::Upstream(Maintenance), 503, Some("60"), false),
+            (Failure::Upstream(TooSlow), 504, None, false),
+            (Failure::Upstream(ApplicationFailed), 500, None, false),
+            (Failure::Internal, 500, None, false),
+        ];
+        for (failure, status, retry_after, closes) in cases {
+            let response = page(failure, &PLAIN);
+            let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+            assert_eq!(response.status(), *status, "{failure:?}");
+            assert_eq!(header("retry-after"), *retry_after, "{failure:?}");
+            assert_eq!(header("connection"), closes.then_some("close"), "{failure:?}");
+            assert_eq!(header("allow").is_some(), *status == 405, "{failure:?}");
+            assert_eq!(page(failure, &Asker { http1: false, ..PLAIN }).headers().get("connection"), None);
+        }
+    }
+
+    #[test]
+    fn the_client_chooses_the_format() {
+        for (accept, expected) in [
+            ("", Format::Plain),
+            ("*/*", Format::Plain),
+            ("text/html,application/xhtml+xml,*/*;q=0.8", Format::Html),
+            ("application/json", Format::Problem),
+            ("application/json, text/html", Format::Problem),
+            ("application/json;q=0.5, text/html", Format::Html),
+            ("TEXT/HTML;q=0", Format::Plain),
+            ("text/html;q=nonsense", Format::Plain),
+        ] {
+            assert_eq!(Format::preferred(accept.as_bytes()), expected, "{accept}");
+        }
+        let asker = Asker::of_bytes(b"HEAD / HTTP/1.1\r\nhost: a\r\nACCEPT: text/html\r\n");
+        assert_eq!(asker, Asker { head: true, http1: true, format: Format::Html });
+    }
+
+    #[test]
+    fn pages() {
+        let failure = Failure::BodyTooLarge { limit: 1 << 20 };
+        let html = render(failure.status(), &failure.detail(), Format::Html);
+        assert!(html.contains("<title>413 Payload Too Large</title>") && html.contains("1 MiB"));
+        assert!(!html.contains("{{") && !html.contains("http://") && !html.contains("https://"));
+        assert!(render(failure.status(), "<script>", Format::Html).contains("&lt;script&gt;"));
+        let problem = render(failure.status(), "a \"quote\"", Format::Problem);
+        let problem: serde_json::Value = serde_json::from_str(&problem).unwrap_or_default();
+        assert_eq!((&problem["status"], &problem["detail"]), (&413.into(), &"a \"quote\"".into()));
+        assert!(page(&failure, &Asker { head: true, ..PLAIN }).body().is_end_stream());
+    }
+}

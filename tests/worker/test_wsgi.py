@@ -498,6 +498,7 @@ def test_hop_by_hop_fields_are_dropped():
     ("HEAD", "200 OK", [], iter([b"endless"] * 3), None),
     ("GET", "204 No Content", [], [b""], None),
     ("GET", "204 No Content", [], [b"wrong"], None),
+    ("GET", "204 No Content", [("Content-Length", "0")], [], None),
     ("GET", "304 Not Modified", [("ETag", "x")], [], None),
 ])
 def test_answers_without_a_body(method, status, headers, body, expected):

@@ -140,9 +140,11 @@ impl Server {
         let is_head = request.facts.method == b"HEAD";
         let exchange = Exchange::new(Arc::clone(&self.link), self.hints.clone_ref(py), stream, request.cell, is_head);
         let exchange = Bound::new(py, exchange)?;
-        if !self.link.page.enter(request.cell, stream, monoceros_wire::sys::monotonic_now(), thread) {
+        let now = monoceros_wire::sys::monotonic_now();
+        if !self.link.page.enter(request.cell, stream, now, thread) {
             return Ok(After::Next);
         }
+        exchange.borrow_mut().set_entered_at(now);
         self.hints.get().set_stream(Some(stream));
         let result = self.call(py, &environ, &exchange);
         self.hints.get().set_stream(None);
@@ -177,13 +179,14 @@ impl Server {
             (exchange.is_ended(), exchange.is_cancelled())
         };
         let abort = match &failure {
-            Failure::Cancelled => return After::Next,
+            // Nobody reads it, but the front must know that this thread is free again.
+            Failure::Cancelled => Abort::Incomplete,
             Failure::Incomplete(message) => {
                 complain(py, &format!("{message}: {}", line()));
                 Abort::Incomplete
             }
             Failure::Raised(error) if is_cancelled && error.is_instance_of::<PyBrokenPipeError>(py) => {
-                return After::Next;
+                Abort::Incomplete
             }
             Failure::Raised(error) => {
                 complain(py, &format!("the application failed: {}", line()));

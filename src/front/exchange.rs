@@ -1,0 +1,120 @@
+//! What the two ends of one connection tell each other: the byte stream in front of hyper, the service behind it.
+
+use super::body::{Body, BodyError};
+use super::gate::Refused;
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+/// Shared by both ends. One task drives both for HTTP/1; the answers of HTTP/2 streams are tasks of their own.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    /// Requests that went in to hyper.
+    pub(super) opened: AtomicU64,
+    /// Requests whose answer hyper has taken whole, or that are gone.
+    finished: AtomicU64,
+    /// Requests that reached the service.
+    called: AtomicU64,
+    /// The head that was refused; there is one at most, as nothing is read after it.
+    pub(super) refused: OnceLock<Refused>,
+    /// The number of the request whose upgrade is being decided, or zero.
+    pub(super) undecided: AtomicU64,
+    decision: AtomicU8,
+    reader: Mutex<Option<Waker>>,
+    /// The connection is to end after what it has taken in.
+    closing: AtomicBool,
+}
+
+/// How an upgrade request was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Decision {
+    Accepted,
+    Declined,
+}
+
+const OPEN: u8 = 0;
+const ACCEPTED: u8 = 1;
+const DECLINED: u8 = 2;
+
+impl Ledger {
+    /// No request is being answered.
+    pub(super) fn is_idle(&self) -> bool {
+        self.opened.load(Ordering::Relaxed) <= self.finished.load(Ordering::Acquire)
+    }
+
+    /// The number of the request that reaches the service now, from 1.
+    pub(super) fn call(&self) -> u64 {
+        self.called.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub(super) fn close(&self) {
+        self.closing.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
+    }
+
+    /// Tells the reader how the request `number` was answered, if it waits for that one.
+    pub(super) fn decide(&self, number: u64, decision: Decision) {
+        if self.undecided.load(Ordering::Relaxed) != number {
+            return;
+        }
+        let decision = if decision == Decision::Accepted { ACCEPTED } else { DECLINED };
+        self.decision.store(decision, Ordering::Release);
+        let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+
+    /// The decision, once; until then the reader is woken when it comes.
+    pub(super) fn take_decision(&self, context: &Context<'_>) -> Option<Decision> {
+        *self.reader.lock().unwrap_or_else(PoisonError::into_inner) = Some(context.waker().clone());
+        match self.decision.swap(OPEN, Ordering::Acquire) {
+            ACCEPTED => Some(Decision::Accepted),
+            DECLINED => Some(Decision::Declined),
+            _ => None,
+        }
+    }
+}
+
+/// One request, until its answer is handed over.
+#[derive(Debug)]
+pub(super) struct Exchange(pub(super) Arc<Ledger>);
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.0.finished.fetch_add(1, Ordering::Release);
+    }
+}
+
+/// A response body that ends its exchange when hyper drops it.
+#[derive(Debug)]
+pub(super) struct Tracked {
+    pub(super) body: Body,
+    pub(super) _exchange: Exchange,
+}
+
+impl HttpBody for Tracked {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

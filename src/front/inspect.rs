@@ -1,0 +1,378 @@
+//! The byte stream that hyper sees: the client's, with the gate's scanner in the way of everything that is read, and a
+//! watch on how long the client takes.
+//!
+//! A refused HTTP/1 head is replaced by a harmless request, so that hyper answers it in its turn, after the pipelined
+//! requests before it; the service knows by its number that the answer is a refusal. A body whose framing breaks becomes
+//! a read error, which ends the body and still lets the service answer.
+
+use super::accept::Presence;
+use super::exchange::{Decision, Ledger};
+use super::gate::raw::{Scan, Scanner, Verdict};
+use super::gate::{Refusal, Refused};
+use super::limits;
+use super::rescue::Asker;
+use super::transport::Transport;
+use bytes::{Buf, BytesMut};
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+/// What stands in for a refused head. HEAD, so that hyper sends no body either.
+const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
+const STAND_IN_HEAD: &[u8] = b"HEAD / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
+
+/// While a head is incomplete, so much is read at a time.
+const READ_SIZE: usize = 4096;
+/// While an upgrade is undecided, so many bytes may already come for the tunnel.
+const WAITING_BYTES: usize = 16 << 10;
+/// How long what a client still sends is thrown away after our last byte (nginx: `lingering_timeout`). Closing with
+/// unread bytes resets the connection, and the client may then never see the answer.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// The stream.
+#[derive(Debug)]
+pub(super) struct Inspect {
+    transport: Transport,
+    scanner: Scanner,
+    ledger: Arc<Ledger>,
+    /// Read, but not passed on yet.
+    held: BytesMut,
+    /// So many of the held bytes may be passed on.
+    cleared: usize,
+    stage: Stage,
+    end_seen: bool,
+    times: Times,
+    linger: Option<Pin<Box<Sleep>>>,
+    _presence: Presence,
+}
+
+/// Where reading stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Open,
+    /// The stand-in of a refused head is what hyper gets last.
+    Refused,
+    /// The body broke; the error was told.
+    Broken,
+    Tunnel,
+}
+
+/// The two clocks of a connection. Each timer is set once and looks, when it goes off, whether something has happened
+/// meanwhile: setting it anew for every request would cost more than all the rest here.
+#[derive(Debug)]
+struct Times {
+    header_timeout: Duration,
+    idle_timeout: Duration,
+    send_timeout: Duration,
+    last_activity: Instant,
+    head_begun: Option<Instant>,
+    send_blocked: Option<Instant>,
+    read_timer: Option<Pin<Box<Sleep>>>,
+    send_timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Inspect {
+    /// Over a connection from which `read` was read already.
+    pub(super) fn http1(
+        transport: Transport,
+        read: BytesMut,
+        limits: &limits::Settings,
+        ledger: Arc<Ledger>,
+        presence: Presence,
+    ) -> Self {
+        let now = Instant::now();
+        let mut inspect = Self {
+            transport,
+            scanner: Scanner::new(limits.into()),
+            ledger,
+            held: read,
+            cleared: 0,
+            stage: Stage::Open,
+            end_seen: false,
+            times: Times {
+                header_timeout: limits.header_timeout,
+                idle_timeout: limits.keep_alive_timeout,
+                send_timeout: limits.send_timeout,
+                last_activity: now,
+                head_begun: None,
+                send_blocked: None,
+                read_timer: None,
+                send_timer: None,
+            },
+            linger: None,
+            _presence: presence,
+        };
+        if !inspect.held.is_empty() {
+            inspect.scan_held();
+        }
+        inspect
+    }
+
+    /// Scans what is held and is not cleared yet.
+    fn scan_held(&mut self) {
+        let scan = self.scanner.scan(&self.held[self.cleared..]);
+        self.cleared += scan.passed;
+        let at = self.cleared;
+        self.settle(scan, at);
+    }
+
+    /// Acts on a verdict; `at` is where in the held bytes the rest stands.
+    fn settle(&mut self, scan: Scan, at: usize) {
+        self.ledger.opened.store(self.scanner.heads(), Ordering::Relaxed);
+        match scan.verdict {
+            Verdict::More => {
+                let incomplete = self.scanner.is_in_head() && at < self.held.len();
+                self.times.head_begun = incomplete.then(|| self.times.head_begun.unwrap_or(self.times.last_activity));
+            }
+            Verdict::Wait => self.ledger.undecided.store(self.scanner.heads(), Ordering::Relaxed),
+            Verdict::Refused(refusal) => self.refuse(refusal),
+            // The rest is of no use to anybody; the error is told when all before it was taken.
+            Verdict::Broken(_) => self.held.truncate(at),
+        }
+    }
+
+    /// Puts the stand-in where the refused head was.
+    fn refuse(&mut self, refusal: Refusal) {
+        let asker = Asker::of_bytes(&self.held[self.cleared..]);
+        let number = self.scanner.heads() + 1;
+        self.ledger.opened.store(number, Ordering::Relaxed);
+        let _ = self.ledger.refused.set(Refused { number, refusal, asker });
+        self.held.truncate(self.cleared);
+        self.held.extend_from_slice(if asker.head { STAND_IN_HEAD } else { STAND_IN });
+        self.cleared = self.held.len();
+        self.stage = Stage::Refused;
+        self.times.head_begun = None;
+    }
+
+    /// Reads once, straight into hyper's buffer where nothing is held. `None`: look again at what is held now.
+    fn poll_transport(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<Option<()>>> {
+        if !self.held.is_empty() {
+            ready!(self.poll_hold_more(context))?;
+            if self.end_seen {
+                return Poll::Ready(Ok(Some(())));
+            }
+            self.scan_held();
+            return Poll::Ready(Ok(None));
+        }
+        let start = buffer.filled().len();
+        ready!(Pin::new(&mut self.transport).poll_read(context, buffer))?;
+        let fresh = &buffer.filled()[start..];
+        self.end_seen = fresh.is_empty();
+        if self.end_seen {
+            return Poll::Ready(Ok(Some(())));
+        }
+        self.times.last_activity = Instant::now();
+        let scan = self.scanner.scan(fresh);
+        let passed = scan.passed;
+        self.held.extend_from_slice(&fresh[passed..]);
+        self.settle(scan, 0);
+        buffer.set_filled(start + passed);
+        Poll::Ready(Ok((passed > 0).then_some(())))
+    }
+
+    fn poll_hold_more(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut bytes = [0; READ_SIZE];
+        let mut buffer = ReadBuf::new(&mut bytes);
+        ready!(Pin::new(&mut self.transport).poll_read(context, &mut buffer))?;
+        self.end_seen = buffer.filled().is_empty();
+        self.held.extend_from_slice(buffer.filled());
+        self.times.last_activity = Instant::now();
+        Poll::Ready(Ok(()))
+    }
+
+    /// What to do while an upgrade is undecided: read on a little, to notice a client that leaves.
+    fn poll_undecided(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Option<()>>> {
+        match self.ledger.take_decision(context) {
+            Some(Decision::Accepted) => {
+                self.scanner.accept_upgrade();
+                self.stage = Stage::Tunnel;
+                self.cleared = self.held.len();
+            }
+            Some(Decision::Declined) => {
+                self.ledger.undecided.store(0, Ordering::Relaxed);
+                self.scanner.decline_upgrade();
+                self.scan_held();
+            }
+            None if self.held.len() >= WAITING_BYTES => return Poll::Pending,
+            None => {
+                ready!(self.poll_hold_more(context))?;
+                if self.end_seen {
+                    return Poll::Ready(Ok(Some(())));
+                }
+            }
+        }
+        Poll::Ready(Ok(None))
+    }
+
+    /// Nothing to read: has the client had its time? Returns what ends the wait, if anything does.
+    fn poll_patience(&mut self, context: &mut Context<'_>) -> Poll<Overdue> {
+        loop {
+            let (deadline, overdue) = self.read_deadline();
+            let timer = self.times.read_timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+            if timer.deadline() > deadline {
+                timer.as_mut().reset(deadline);
+            }
+            ready!(timer.as_mut().poll(context));
+            let now = Instant::now();
+            let (deadline, _) = self.read_deadline();
+            if now >= deadline {
+                self.times.read_timer = None;
+                return Poll::Ready(overdue);
+            }
+            self.times.read_timer = Some(Box::pin(tokio::time::sleep_until(deadline)));
+        }
+    }
+
+    fn read_deadline(&self) -> (Instant, Overdue) {
+        match self.times.head_begun {
+            Some(begun) => (begun + self.times.header_timeout, Overdue::Head),
+            None if self.ledger.is_idle() => (self.times.last_activity + self.times.idle_timeout, Overdue::Idle),
+            // Not the client's turn. Look again later, as idleness begins without a read.
+            None => (Instant::now() + self.times.idle_timeout, Overdue::Idle),
+        }
+    }
+
+    /// Counts how long the client takes nothing of what is to be sent.
+    fn poll_send_patience(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
+        if self.stage == Stage::Tunnel {
+            return Poll::Pending;
+        }
+        let begun = *self.times.send_blocked.get_or_insert_with(Instant::now);
+        let deadline = begun + self.times.send_timeout;
+        let timer = self.times.send_timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        while timer.as_mut().poll(context).is_ready() {
+            if Instant::now() >= deadline {
+                return Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "the client takes no bytes"));
+            }
+            timer.as_mut().reset(deadline);
+        }
+        Poll::Pending
+    }
+
+    fn sent<T>(&mut self, context: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if outcome.is_ready() {
+            self.times.send_blocked = None;
+            self.times.last_activity = Instant::now();
+            return outcome;
+        }
+        self.poll_send_patience(context).map(Err)
+    }
+
+    /// Whether the client may still be sending something that nobody will read.
+    fn has_unread(&self) -> bool {
+        !self.end_seen
+            && (self.stage == Stage::Refused || self.stage == Stage::Broken || !self.scanner.is_between_messages())
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Overdue {
+    Head,
+    Idle,
+}
+
+impl AsyncRead for Inspect {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        loop {
+            if this.cleared > 0 {
+                let count = this.cleared.min(buffer.remaining());
+                buffer.put_slice(&this.held[..count]);
+                this.held.advance(count);
+                this.cleared -= count;
+                return Poll::Ready(Ok(()));
+            }
+            let step = match this.stage {
+                Stage::Tunnel => return Pin::new(&mut this.transport).poll_read(context, buffer),
+                // No more is read; the connection ends when the answer is written.
+                Stage::Refused | Stage::Broken => return Poll::Pending,
+                Stage::Open if this.end_seen => return Poll::Ready(Ok(())),
+                Stage::Open => match this.scanner.scan(&[]).verdict {
+                    Verdict::Broken(refusal) => {
+                        this.stage = Stage::Broken;
+                        return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, refusal)));
+                    }
+                    Verdict::Wait => this.poll_undecided(context),
+                    _ => this.poll_transport(context, buffer),
+                },
+            };
+            match step {
+                Poll::Ready(Ok(Some(()))) => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(None)) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => match ready!(this.poll_patience(context)) {
+                    Overdue::Head => {
+                        this.scanner.refuse(Refusal::HeaderTimeout);
+                        this.refuse(Refusal::HeaderTimeout);
+                    }
+                    Overdue::Idle => {
+                        this.end_seen = true;
+                        return Poll::Ready(Ok(()));
+                    }
+                },
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Inspect {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.transport).poll_write(context, bytes);
+        self.sent(context, outcome)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.transport).poll_write_vectored(context, slices);
+        self.sent(context, outcome)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.transport.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match Pin::new(&mut self.transport).poll_flush(context) {
+            Poll::Pending => self.poll_send_patience(context).map(Err),
+            ready => ready,
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.linger.is_none() {
+            match Pin::new(&mut this.transport).poll_shutdown(context) {
+                Poll::Pending => return this.poll_send_patience(context).map(Err),
+                Poll::Ready(outcome) => outcome?,
+            }
+            if this.stage == Stage::Tunnel || !this.has_unread() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let timer = this.linger.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)));
+        if timer.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        let mut bytes = [0; READ_SIZE];
+        loop {
+            let mut buffer = ReadBuf::new(&mut bytes);
+            match ready!(Pin::new(&mut this.transport).poll_read(context, &mut buffer)) {
+                Ok(()) if !buffer.filled().is_empty() => {}
+                // The client has gone, one way or the other: that is what was waited for.
+                _ => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+}
