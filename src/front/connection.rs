@@ -4,7 +4,8 @@ use super::accept::{Origin, Presence};
 use super::drain::Shutdown;
 use super::exchange::{Decision, Exchange, Ledger, Tracked};
 use super::gate::{WebSocket, meaning};
-use super::inspect::Inspect;
+use super::inspect::http1::Http1Stream;
+use super::inspect::http2::Http2Stream;
 use super::rescue::{self, Asker, Failure};
 use super::transport::{Socket, Transport};
 use super::{Address, Answer, ConnectionInfo, Purpose, limits, redirect};
@@ -18,6 +19,7 @@ use std::convert::Infallible;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout};
@@ -184,7 +186,7 @@ async fn serve_http1<A: Answer>(
     presence: Presence,
 ) -> Result<(), ConnectionError> {
     let ledger = Arc::clone(&service.ledger);
-    let stream = Inspect::http1(transport, read, limits, ledger, presence);
+    let stream = Http1Stream::new(transport, read, limits, ledger, presence);
     let mut builder = http1::Builder::new();
     // The stream keeps all times itself: hyper's one cannot tell a slow head from an idle connection, nor answer 408.
     builder.timer(TokioTimer::new()).header_read_timeout(None);
@@ -211,7 +213,7 @@ async fn serve_http2<A: Answer>(
     presence: Presence,
 ) -> Result<(), ConnectionError> {
     let ledger = Arc::clone(&service.ledger);
-    let stream = Inspect::http1(transport, read, limits, Arc::clone(&ledger), presence);
+    let stream = Http2Stream::new(transport, read, limits, Arc::clone(&ledger), presence);
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
@@ -225,9 +227,12 @@ async fn serve_http2<A: Answer>(
         .enable_connect_protocol();
     let service = hyper::service::service_fn(move |request| service.clone().call(request));
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    // The stream and the service set it while the connection is polled, so that no waking is needed.
+    let closing = std::future::poll_fn(|_| if ledger.is_closing() { Poll::Ready(()) } else { Poll::Pending });
     tokio::select! {
         biased;
         outcome = connection.as_mut() => return Ok(outcome?),
+        () = closing => connection.as_mut().graceful_shutdown(),
         _ = shutdown.begun() => connection.as_mut().graceful_shutdown(),
     }
     Ok(connection.await?)
@@ -258,7 +263,7 @@ impl<A> Clone for Service<A> {
 impl<A: Answer> Service<A> {
     async fn call(self, request: Request<Incoming>) -> Result<Response<Tracked>, Infallible> {
         let number = self.ledger.call();
-        let exchange = Exchange(Arc::clone(&self.ledger));
+        let mut exchange = Exchange::new(&self.ledger);
         let http1 = request.version() < Version::HTTP_2;
         let mut response = match self.ledger.refused.get() {
             Some(refused) if refused.number == number => {
@@ -275,7 +280,8 @@ impl<A: Answer> Service<A> {
         } else if number >= self.keep_alive_requests {
             self.ledger.close();
         }
-        Ok(response.map(|body| Tracked { body, _exchange: exchange }))
+        exchange.set_working(false);
+        Ok(response.map(|body| Tracked { body, exchange }))
     }
 
     async fn examined(&self, request: Request<Incoming>) -> Response<super::body::Body> {

@@ -16,6 +16,8 @@ pub(super) struct Ledger {
     pub(super) opened: AtomicU64,
     /// Requests whose answer hyper has taken whole, or that are gone.
     finished: AtomicU64,
+    /// Requests that wait for us: for the service, or for the next piece of an answer.
+    working: AtomicU64,
     /// Requests that reached the service.
     called: AtomicU64,
     /// The head that was refused; there is one at most, as nothing is read after it.
@@ -43,6 +45,11 @@ impl Ledger {
     /// No request is being answered.
     pub(super) fn is_idle(&self) -> bool {
         self.opened.load(Ordering::Relaxed) <= self.finished.load(Ordering::Acquire)
+    }
+
+    /// Requests are open, and for each of them the client is to take what was answered already.
+    pub(super) fn waits_for_client(&self) -> bool {
+        !self.is_idle() && self.working.load(Ordering::Relaxed) == 0
     }
 
     /// The number of the request that reaches the service now, from 1.
@@ -84,11 +91,34 @@ impl Ledger {
 
 /// One request, until its answer is handed over.
 #[derive(Debug)]
-pub(super) struct Exchange(pub(super) Arc<Ledger>);
+pub(super) struct Exchange {
+    ledger: Arc<Ledger>,
+    is_working: bool,
+}
+
+impl Exchange {
+    pub(super) fn new(ledger: &Arc<Ledger>) -> Self {
+        ledger.working.fetch_add(1, Ordering::Relaxed);
+        Self { ledger: Arc::clone(ledger), is_working: true }
+    }
+
+    /// Notes whose turn it is: ours, or the client's to take what we have.
+    pub(super) fn set_working(&mut self, working: bool) {
+        if working != self.is_working {
+            self.is_working = working;
+            if working {
+                self.ledger.working.fetch_add(1, Ordering::Relaxed);
+            } else {
+                self.ledger.working.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.0.finished.fetch_add(1, Ordering::Release);
+        self.set_working(false);
+        self.ledger.finished.fetch_add(1, Ordering::Release);
     }
 }
 
@@ -96,7 +126,7 @@ impl Drop for Exchange {
 #[derive(Debug)]
 pub(super) struct Tracked {
     pub(super) body: Body,
-    pub(super) _exchange: Exchange,
+    pub(super) exchange: Exchange,
 }
 
 impl HttpBody for Tracked {
@@ -107,7 +137,9 @@ impl HttpBody for Tracked {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        self.exchange.set_working(polled.is_pending());
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

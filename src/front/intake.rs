@@ -27,7 +27,7 @@ pub(super) struct Limits {
 
 /// Why a body was not read to its end.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum IntakeError {
+pub enum IntakeError {
     #[error("the body is longer than {limit} bytes")]
     TooLarge { limit: u64 },
     #[error("no piece of the body arrived for {} s", .0.as_secs())]

@@ -9,7 +9,7 @@ pub mod files;
 mod forward;
 pub mod gate;
 mod inspect;
-mod intake;
+pub mod intake;
 pub mod limits;
 pub mod listener;
 pub mod pipeline;

@@ -2,12 +2,11 @@
 
 use super::body::Body;
 use super::files::{ALLOWED_METHODS, Files, Outcome};
-use super::intake::{self, IntakeError};
-use super::rescue::{self, Asker, Failure, UpstreamFailure};
+use super::intake;
+use super::rescue::{self, Asker, Failure};
 use super::websocket::handshake::{self, Opening};
 use super::{Answer, ConnectionInfo, forward, limits, reply, tunnel, websocket};
 use crate::telemetry::access::{AccessEntry, AccessLog, Counted};
-use crate::upstream::error::{Cause, UpstreamError};
 use crate::upstream::exchange::Event;
 use crate::upstream::pool::{Conversation, Pool, Sender};
 use crate::upstream::request::RequestBody;
@@ -36,8 +35,8 @@ pub struct Pipeline {
 impl Answer for Pipeline {
     async fn answer(self: Arc<Self>, connection: Arc<ConnectionInfo>, request: Request<Incoming>) -> Response<Body> {
         let (mut parts, body) = request.into_parts();
-        let entry = self.access.begin(&connection.peer, &parts);
         let asker = Asker::of(&parts);
+        let entry = self.access.begin(&connection.peer, &parts);
         let mut worker = None;
         let response = match self.route(&connection, &mut parts, body, &mut worker).await {
             Ok(response) => response,
@@ -207,34 +206,5 @@ async fn pass_body_on(mut body: Incoming, sender: &Sender, limit: u64, timeout: 
             return None;
         }
         sender.send(Kind::Body, 0, 0, piece).await.ok()?;
-    }
-}
-
-impl From<IntakeError> for Failure {
-    fn from(error: IntakeError) -> Self {
-        match error {
-            IntakeError::TooLarge { limit } => Self::BodyTooLarge { limit },
-            IntakeError::Timeout(_) => Self::BodyTimeout,
-            IntakeError::Broken(_) => Self::BodyMalformed,
-            IntakeError::Storage(_) => {
-                tracing::error!("a request was refused: {error}");
-                Self::Internal
-            }
-        }
-    }
-}
-
-impl From<UpstreamError> for Failure {
-    fn from(error: UpstreamError) -> Self {
-        Self::Upstream(match error.cause {
-            Cause::WorkerDied => UpstreamFailure::WorkerLost,
-            Cause::Raised | Cause::Incomplete => UpstreamFailure::ApplicationFailed,
-            Cause::Unsupported => UpstreamFailure::Unsupported,
-            Cause::QueueFull => UpstreamFailure::QueueFull,
-            Cause::QueueTimeout => UpstreamFailure::QueueTimeout,
-            Cause::Unavailable => UpstreamFailure::NoWorker,
-            Cause::Timeout => UpstreamFailure::TooSlow,
-            Cause::TooLarge => UpstreamFailure::HeadTooLarge,
-        })
     }
 }

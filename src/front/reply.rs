@@ -42,13 +42,14 @@ pub(super) fn head(payload: &Bytes, worker: Option<u32>) -> Result<(Response<Bod
     Ok((response, decoded.body))
 }
 
-/// Appends a field. Fields that speak about the connection are ours alone; `None` for what is no header field.
+/// Appends a field. Fields that speak about the connection are ours alone, but for `Trailer`: hyper sends only the
+/// trailers that it names. `None` for what is no header field.
 fn append(headers: &mut HeaderMap, name: &[u8], value: &[u8]) -> Option<()> {
     let name = HeaderName::from_bytes(name).ok()?;
     let value = HeaderValue::from_bytes(value).ok()?;
     let is_hop_by_hop = matches!(
         name.as_str(),
-        "connection" | "keep-alive" | "proxy-connection" | "te" | "trailer" | "transfer-encoding" | "upgrade"
+        "connection" | "keep-alive" | "proxy-connection" | "te" | "transfer-encoding" | "upgrade"
     );
     if !is_hop_by_hop {
         headers.append(name, value);

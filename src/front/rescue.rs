@@ -2,7 +2,9 @@
 
 use super::body::Body;
 use super::gate::Refusal;
+use super::intake::IntakeError;
 use super::websocket::handshake;
+use crate::upstream::error::{Cause, UpstreamError};
 use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Method, Response, StatusCode, Version, request};
 use std::borrow::Cow;
@@ -10,14 +12,13 @@ use std::borrow::Cow;
 const TEMPLATE: &str = include_str!("../../static/error.html");
 
 /// Why a request gets no answer of its own, and whose fault it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Failure {
     /// The client's: the gate did not let the request in.
     Refused(Refusal),
-    /// The client's: it asks for a WebSocket in a way that is none.
+    /// The client's: it asked for a WebSocket wrongly.
     WebSocket(handshake::Refusal),
     NotFound,
-    Forbidden,
     /// `allow` is the list of methods that would do.
     MethodNotAllowed {
         allow: &'static str,
@@ -26,36 +27,24 @@ pub enum Failure {
     BodyTooLarge {
         limit: u64,
     },
-    BodyTimeout,
-    /// The framing of the body broke, or it ended too early.
-    BodyMalformed,
-    /// The application's or the machine's.
-    Upstream(UpstreamFailure),
+    /// The body did not come in.
+    Intake(IntakeError),
+    /// The application's, the worker's, or nobody was free.
+    Upstream(UpstreamError),
     /// Ours.
     Internal,
 }
 
-/// What went wrong between the front and an application's answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UpstreamFailure {
-    /// The worker ended, or broke the protocol, with the request inside.
-    WorkerLost,
-    /// No worker serves now.
-    NoWorker,
-    /// As many requests wait as may.
-    QueueFull,
-    /// No worker became free in time.
-    QueueTimeout,
-    /// The operator closed the door for a while.
-    Maintenance,
-    /// The application did not answer in time.
-    TooSlow,
-    /// The application raised, or ended its answer before it began.
-    ApplicationFailed,
-    /// The application does not speak this protocol (a WebSocket for WSGI).
-    Unsupported,
-    /// One header field is longer than a worker can be told.
-    HeadTooLarge,
+impl From<UpstreamError> for Failure {
+    fn from(error: UpstreamError) -> Self {
+        Self::Upstream(error)
+    }
+}
+
+impl From<IntakeError> for Failure {
+    fn from(error: IntakeError) -> Self {
+        Self::Intake(error)
+    }
 }
 
 /// How the sender of a request wants to be told.
@@ -135,22 +124,12 @@ impl Failure {
             Self::Refused(refusal) => refused(*refusal),
             Self::WebSocket(refusal) => refusal.response().status(),
             Self::NotFound => StatusCode::NOT_FOUND,
-            Self::Forbidden => StatusCode::FORBIDDEN,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
-            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::BodyMalformed => StatusCode::BAD_REQUEST,
-            Self::Upstream(UpstreamFailure::WorkerLost) => StatusCode::BAD_GATEWAY,
-            Self::Upstream(
-                UpstreamFailure::NoWorker
-                | UpstreamFailure::QueueFull
-                | UpstreamFailure::QueueTimeout
-                | UpstreamFailure::Maintenance,
-            ) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Upstream(UpstreamFailure::TooSlow) => StatusCode::GATEWAY_TIMEOUT,
-            Self::Upstream(UpstreamFailure::Unsupported) => StatusCode::NOT_IMPLEMENTED,
-            Self::Upstream(UpstreamFailure::HeadTooLarge) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::Upstream(UpstreamFailure::ApplicationFailed) | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::BodyTooLarge { .. } | Self::Intake(IntakeError::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Intake(IntakeError::Timeout(_)) => StatusCode::REQUEST_TIMEOUT,
+            Self::Intake(IntakeError::Broken(_)) => StatusCode::BAD_REQUEST,
+            Self::Upstream(error) => not_answered(error.cause),
+            Self::Intake(IntakeError::Storage(_)) | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
@@ -158,44 +137,27 @@ impl Failure {
     fn detail(&self) -> Cow<'static, str> {
         match self {
             Self::Refused(refusal) => format!("The request was not let in: {refusal}.").into(),
-            Self::WebSocket(refusal) => format!("The WebSocket cannot be opened: {refusal}.").into(),
+            Self::WebSocket(refusal) => format!("The WebSocket was not opened: {refusal}.").into(),
             Self::NotFound => "There is nothing at this address.".into(),
-            Self::Forbidden => "This address is not open to you.".into(),
             Self::MethodNotAllowed { allow } => format!("This address answers {allow} only.").into(),
-            Self::BodyTooLarge { limit } => {
+            Self::BodyTooLarge { limit } | Self::Intake(IntakeError::TooLarge { limit }) => {
                 format!("The request body is larger than {} ({limit} bytes, setting `--max-body`).", Size(*limit))
                     .into()
             }
-            Self::BodyTimeout => "The request body did not arrive in time.".into(),
-            Self::BodyMalformed => "The request body is malformed or incomplete.".into(),
-            Self::Upstream(UpstreamFailure::WorkerLost) => {
-                "The application ended while it worked on the request. It may have taken effect.".into()
+            Self::Intake(IntakeError::Timeout(_)) => "The request body did not arrive in time.".into(),
+            Self::Intake(IntakeError::Broken(_)) => "The request body is malformed or incomplete.".into(),
+            Self::Upstream(error) => told(error.cause).into(),
+            Self::Intake(IntakeError::Storage(_)) | Self::Internal => {
+                "The server failed to answer this request.".into()
             }
-            Self::Upstream(UpstreamFailure::Maintenance) => {
-                "The site is being worked on. Please come back soon.".into()
-            }
-            Self::Upstream(UpstreamFailure::NoWorker) => "The application is not running at the moment.".into(),
-            Self::Upstream(UpstreamFailure::QueueFull | UpstreamFailure::QueueTimeout) => {
-                "The application has more to do than it can. Please try again in a moment.".into()
-            }
-            Self::Upstream(UpstreamFailure::TooSlow) => "The application took too long to answer.".into(),
-            Self::Upstream(UpstreamFailure::ApplicationFailed) => {
-                "The application failed to answer this request.".into()
-            }
-            Self::Upstream(UpstreamFailure::Unsupported) => {
-                "The application does not speak WebSocket; a WSGI application cannot.".into()
-            }
-            Self::Upstream(UpstreamFailure::HeadTooLarge) => "A header field of the request is too long.".into(),
-            Self::Internal => "The server failed to answer this request.".into(),
         }
     }
 
     /// Seconds after which it is worth to ask again.
     fn retry_after(&self) -> Option<u32> {
         match self {
-            Self::Upstream(UpstreamFailure::Maintenance) => Some(60),
-            Self::Upstream(UpstreamFailure::NoWorker) => Some(5),
-            Self::Upstream(UpstreamFailure::QueueFull | UpstreamFailure::QueueTimeout) => Some(1),
+            Self::Upstream(UpstreamError { cause: Cause::Unavailable, .. }) => Some(5),
+            Self::Upstream(UpstreamError { cause: Cause::QueueFull | Cause::QueueTimeout, .. }) => Some(1),
             _ => None,
         }
     }
@@ -210,7 +172,32 @@ impl Failure {
 
     /// After these, what the connection carries next cannot be trusted, or is a body nobody wants to read.
     fn closes(&self) -> bool {
-        matches!(self, Self::Refused(_) | Self::BodyTooLarge { .. } | Self::BodyTimeout | Self::BodyMalformed)
+        matches!(self, Self::Refused(_) | Self::BodyTooLarge { .. } | Self::Intake(_))
+    }
+}
+
+fn not_answered(cause: Cause) -> StatusCode {
+    match cause {
+        Cause::WorkerDied => StatusCode::BAD_GATEWAY,
+        Cause::QueueFull | Cause::QueueTimeout | Cause::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Cause::Timeout => StatusCode::GATEWAY_TIMEOUT,
+        Cause::Raised | Cause::Incomplete => StatusCode::INTERNAL_SERVER_ERROR,
+        Cause::Unsupported => StatusCode::NOT_IMPLEMENTED,
+        Cause::TooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+    }
+}
+
+fn told(cause: Cause) -> &'static str {
+    match cause {
+        Cause::WorkerDied => "The application ended while it worked on the request. It may have taken effect.",
+        Cause::QueueFull | Cause::QueueTimeout => {
+            "The application has more to do than it can. Please try again in a moment."
+        }
+        Cause::Unavailable => "The application is not running at the moment.",
+        Cause::Timeout => "The application took too long to answer.",
+        Cause::Raised | Cause::Incomplete => "The application failed to answer this request.",
+        Cause::Unsupported => "The application cannot answer this kind of request.",
+        Cause::TooLarge => "The request head is larger than the application can be given.",
     }
 }
 
@@ -233,11 +220,11 @@ pub fn page(failure: &Failure, asker: &Asker) -> Response<Body> {
     let mut response = Response::new(Body::full(text));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, asker.format.content_type());
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Failure::WebSocket(refusal) = failure {
         headers.extend(refusal.response().into_parts().0.headers);
     }
+    headers.insert(CONTENT_TYPE, asker.format.content_type());
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Some(seconds) = failure.retry_after() {
         headers.insert(RETRY_AFTER, seconds.into());
     }
@@ -297,14 +284,17 @@ impl std::fmt::Display for Size {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed preparation is a failed test")]
     use super::*;
+    use crate::upstream::error::Reached;
     use http_body::Body as _;
 
     const PLAIN: Asker = Asker { head: false, http1: true, format: Format::Plain };
 
     #[test]
     fn every_failure_has_its_status_and_its_headers() {
-        use UpstreamFailure::{ApplicationFailed, Maintenance, NoWorker, QueueFull, QueueTimeout, TooSlow, WorkerLost};
+        let upstream = |cause| Failure::Upstream(UpstreamError { cause, reached: Reached::Entered, worker: Some(1) });
+        let storage = Failure::Intake(IntakeError::Storage(std::io::ErrorKind::StorageFull.into()));
         let cases: &[(Failure, u16, Option<&str>, bool)] = &[
             (Failure::Refused(Refusal::BareLineFeed), 400, None, true),
             (Failure::Refused(Refusal::TargetTooLong { limit: 1 }), 414, None, true),
@@ -314,19 +304,22 @@ mod tests {
             (Failure::Refused(Refusal::TransferCoding), 501, None, true),
             (Failure::Refused(Refusal::MethodNotAllowed { method: "TRACE" }), 405, None, true),
             (Failure::Refused(Refusal::HeaderTimeout), 408, None, true),
+            (Failure::WebSocket(handshake::Refusal::Key), 400, None, false),
             (Failure::NotFound, 404, None, false),
-            (Failure::Forbidden, 403, None, false),
             (Failure::MethodNotAllowed { allow: "GET" }, 405, None, false),
             (Failure::BodyTooLarge { limit: 1 }, 413, None, true),
-            (Failure::BodyTimeout, 408, None, true),
-            (Failure::BodyMalformed, 400, None, true),
-            (Failure::Upstream(WorkerLost), 502, None, false),
-            (Failure::Upstream(NoWorker), 503, Some("5"), false),
-            (Failure::Upstream(QueueFull), 503, Some("1"), false),
-            (Failure::Upstream(QueueTimeout), 503, Some("1"), false),
-            (Failure::Upstream(Maintenance), 503, Some("60"), false),
-            (Failure::Upstream(TooSlow), 504, None, false),
-            (Failure::Upstream(ApplicationFailed), 500, None, false),
+            (Failure::Intake(IntakeError::TooLarge { limit: 1 }), 413, None, true),
+            (Failure::Intake(IntakeError::Timeout(std::time::Duration::ZERO)), 408, None, true),
+            (storage, 500, None, true),
+            (upstream(Cause::WorkerDied), 502, None, false),
+            (upstream(Cause::Unavailable), 503, Some("5"), false),
+            (upstream(Cause::QueueFull), 503, Some("1"), false),
+            (upstream(Cause::QueueTimeout), 503, Some("1"), false),
+            (upstream(Cause::Timeout), 504, None, false),
+            (upstream(Cause::Raised), 500, None, false),
+            (upstream(Cause::Incomplete), 500, None, false),
+            (upstream(Cause::Unsupported), 501, None, false),
+            (upstream(Cause::TooLarge), 431, None, false),
             (Failure::Internal, 500, None, false),
         ];
         for (failure, status, retry_after, closes) in cases {
@@ -338,6 +331,11 @@ mod tests {
             assert_eq!(header("allow").is_some(), *status == 405, "{failure:?}");
             assert_eq!(page(failure, &Asker { http1: false, ..PLAIN }).headers().get("connection"), None);
         }
+        let wrong_version = page(&Failure::WebSocket(handshake::Refusal::Version), &PLAIN);
+        assert_eq!(
+            (wrong_version.status().as_u16(), &wrong_version.headers()["upgrade"]),
+            (426, &"websocket".parse().unwrap())
+        );
     }
 
     #[test]

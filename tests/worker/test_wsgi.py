@@ -6,7 +6,8 @@ import socket
 from wsgiref.validate import validator
 
 import pytest
-from front import Aborted, DATA_CHUNK_MAX, Kind, RESPONSE_WINDOW, Worker
+
+from front import DATA_CHUNK_MAX, RESPONSE_WINDOW, Aborted, Kind, Worker
 
 BODY = b"first line\nsecond\n\nlast without newline"
 

@@ -17,7 +17,7 @@ fn is_name_byte(byte: u8) -> bool {
 }
 
 fn is_ipv6(address: &[u8]) -> bool {
-    std::str::from_utf8(address).is_ok_and(|text| text.parse::<std::net::Ipv6Addr>().is_ok())
+    std::str::from_utf8(address).is_ok_and(|text| text.parse::<core::net::Ipv6Addr>().is_ok())
 }
 
 /// An empty port is allowed (RFC 3986 §3.2.3) and means the default one.

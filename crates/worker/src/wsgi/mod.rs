@@ -13,9 +13,10 @@ mod respond;
 
 pub(crate) use file_wrapper::FileWrapper;
 
+use crate::forks;
 use crate::link::{Fault, Halt, Link, Next};
 use crate::log::complain;
-use crate::worker::exit_code;
+use crate::worker::{exit_code, exit_now};
 use environ::Environs;
 use exchange::{Exchange, Failure};
 use hints::EarlyHints;
@@ -148,6 +149,10 @@ impl Server {
         self.hints.get().set_stream(Some(stream));
         let result = self.call(py, &environ, &exchange);
         self.hints.get().set_stream(None);
+        if forks::is_child() {
+            // The application forked and let both processes return. This one's work ends here.
+            exit_now(py, 0)?;
+        }
         let after = match result {
             Ok(()) => After::Next,
             Err(failure) => self.fail(py, &request, &exchange, failure),

@@ -1,26 +1,26 @@
-//! The byte stream that hyper sees: the client's, with the gate's scanner in the way of everything that is read, and a
-//! watch on how long the client takes.
+//! The byte stream under an HTTP/1 connection: the gate's scanner reads everything before hyper does.
 //!
-//! A refused HTTP/1 head is replaced by a harmless request, so that hyper answers it in its turn, after the pipelined
-//! requests before it; the service knows by its number that the answer is a refusal. A body whose framing breaks becomes
-//! a read error, which ends the body and still lets the service answer.
+//! A refused head is replaced by a harmless request, so that hyper answers it in its turn, after the pipelined requests
+//! before it; the service knows by its number that the answer is a refusal. A body whose framing breaks becomes a read
+//! error, which ends the body and still lets the service answer.
 
-use super::accept::Presence;
-use super::exchange::{Decision, Ledger};
-use super::gate::raw::{Scan, Scanner, Verdict};
-use super::gate::{Refusal, Refused};
-use super::limits;
-use super::rescue::Asker;
-use super::transport::Transport;
+use super::linger::Linger;
+use super::patience::{Patience, Waiting};
+use crate::front::accept::Presence;
+use crate::front::exchange::{Decision, Ledger};
+use crate::front::gate::raw::{Scan, Scanner, Verdict};
+use crate::front::gate::{Refusal, Refused};
+use crate::front::limits;
+use crate::front::rescue::Asker;
+use crate::front::transport::Transport;
 use bytes::{Buf, BytesMut};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 /// What stands in for a refused head. HEAD, so that hyper sends no body either.
 const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
@@ -30,13 +30,10 @@ const STAND_IN_HEAD: &[u8] = b"HEAD / HTTP/1.1\r\nhost: refused\r\nconnection: c
 const READ_SIZE: usize = 4096;
 /// While an upgrade is undecided, so many bytes may already come for the tunnel.
 const WAITING_BYTES: usize = 16 << 10;
-/// How long what a client still sends is thrown away after our last byte (nginx: `lingering_timeout`). Closing with
-/// unread bytes resets the connection, and the client may then never see the answer.
-const LINGER: Duration = Duration::from_secs(5);
 
 /// The stream.
 #[derive(Debug)]
-pub(super) struct Inspect {
+pub(in crate::front) struct Http1Stream {
     transport: Transport,
     scanner: Scanner,
     ledger: Arc<Ledger>,
@@ -46,8 +43,10 @@ pub(super) struct Inspect {
     cleared: usize,
     stage: Stage,
     end_seen: bool,
-    times: Times,
-    linger: Option<Pin<Box<Sleep>>>,
+    patience: Patience,
+    /// When the head began that is still incomplete.
+    head_begun: Option<Instant>,
+    linger: Option<Linger>,
     _presence: Presence,
 }
 
@@ -62,31 +61,16 @@ enum Stage {
     Tunnel,
 }
 
-/// The two clocks of a connection. Each timer is set once and looks, when it goes off, whether something has happened
-/// meanwhile: setting it anew for every request would cost more than all the rest here.
-#[derive(Debug)]
-struct Times {
-    header_timeout: Duration,
-    idle_timeout: Duration,
-    send_timeout: Duration,
-    last_activity: Instant,
-    head_begun: Option<Instant>,
-    send_blocked: Option<Instant>,
-    read_timer: Option<Pin<Box<Sleep>>>,
-    send_timer: Option<Pin<Box<Sleep>>>,
-}
-
-impl Inspect {
+impl Http1Stream {
     /// Over a connection from which `read` was read already.
-    pub(super) fn http1(
+    pub(in crate::front) fn new(
         transport: Transport,
         read: BytesMut,
         limits: &limits::Settings,
         ledger: Arc<Ledger>,
         presence: Presence,
     ) -> Self {
-        let now = Instant::now();
-        let mut inspect = Self {
+        let mut stream = Self {
             transport,
             scanner: Scanner::new(limits.into()),
             ledger,
@@ -94,23 +78,15 @@ impl Inspect {
             cleared: 0,
             stage: Stage::Open,
             end_seen: false,
-            times: Times {
-                header_timeout: limits.header_timeout,
-                idle_timeout: limits.keep_alive_timeout,
-                send_timeout: limits.send_timeout,
-                last_activity: now,
-                head_begun: None,
-                send_blocked: None,
-                read_timer: None,
-                send_timer: None,
-            },
+            patience: Patience::new(limits),
+            head_begun: None,
             linger: None,
             _presence: presence,
         };
-        if !inspect.held.is_empty() {
-            inspect.scan_held();
+        if !stream.held.is_empty() {
+            stream.scan_held();
         }
-        inspect
+        stream
     }
 
     /// Scans what is held and is not cleared yet.
@@ -127,7 +103,7 @@ impl Inspect {
         match scan.verdict {
             Verdict::More => {
                 let incomplete = self.scanner.is_in_head() && at < self.held.len();
-                self.times.head_begun = incomplete.then(|| self.times.head_begun.unwrap_or(self.times.last_activity));
+                self.head_begun = incomplete.then(|| self.head_begun.unwrap_or(self.patience.last_activity));
             }
             Verdict::Wait => self.ledger.undecided.store(self.scanner.heads(), Ordering::Relaxed),
             Verdict::Refused(refusal) => self.refuse(refusal),
@@ -146,7 +122,7 @@ impl Inspect {
         self.held.extend_from_slice(if asker.head { STAND_IN_HEAD } else { STAND_IN });
         self.cleared = self.held.len();
         self.stage = Stage::Refused;
-        self.times.head_begun = None;
+        self.head_begun = None;
     }
 
     /// Reads once, straight into hyper's buffer where nothing is held. `None`: look again at what is held now.
@@ -166,7 +142,7 @@ impl Inspect {
         if self.end_seen {
             return Poll::Ready(Ok(Some(())));
         }
-        self.times.last_activity = Instant::now();
+        self.patience.last_activity = Instant::now();
         let scan = self.scanner.scan(fresh);
         let passed = scan.passed;
         self.held.extend_from_slice(&fresh[passed..]);
@@ -181,7 +157,7 @@ impl Inspect {
         ready!(Pin::new(&mut self.transport).poll_read(context, &mut buffer))?;
         self.end_seen = buffer.filled().is_empty();
         self.held.extend_from_slice(buffer.filled());
-        self.times.last_activity = Instant::now();
+        self.patience.last_activity = Instant::now();
         Poll::Ready(Ok(()))
     }
 
@@ -209,58 +185,25 @@ impl Inspect {
         Poll::Ready(Ok(None))
     }
 
-    /// Nothing to read: has the client had its time? Returns what ends the wait, if anything does.
-    fn poll_patience(&mut self, context: &mut Context<'_>) -> Poll<Overdue> {
-        loop {
-            let (deadline, overdue) = self.read_deadline();
-            let timer = self.times.read_timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-            if timer.deadline() > deadline {
-                timer.as_mut().reset(deadline);
-            }
-            ready!(timer.as_mut().poll(context));
-            let now = Instant::now();
-            let (deadline, _) = self.read_deadline();
-            if now >= deadline {
-                self.times.read_timer = None;
-                return Poll::Ready(overdue);
-            }
-            self.times.read_timer = Some(Box::pin(tokio::time::sleep_until(deadline)));
+    fn waiting(&self) -> Waiting {
+        match self.head_begun {
+            Some(begun) => Waiting::Rest(begun),
+            None if self.ledger.is_idle() && self.scanner.is_between_messages() => Waiting::Idle,
+            // Time-outs of a body are its reader's: it alone knows whether it wants more.
+            None => Waiting::Ourselves,
         }
-    }
-
-    fn read_deadline(&self) -> (Instant, Overdue) {
-        match self.times.head_begun {
-            Some(begun) => (begun + self.times.header_timeout, Overdue::Head),
-            None if self.ledger.is_idle() => (self.times.last_activity + self.times.idle_timeout, Overdue::Idle),
-            // Not the client's turn. Look again later, as idleness begins without a read.
-            None => (Instant::now() + self.times.idle_timeout, Overdue::Idle),
-        }
-    }
-
-    /// Counts how long the client takes nothing of what is to be sent.
-    fn poll_send_patience(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
-        if self.stage == Stage::Tunnel {
-            return Poll::Pending;
-        }
-        let begun = *self.times.send_blocked.get_or_insert_with(Instant::now);
-        let deadline = begun + self.times.send_timeout;
-        let timer = self.times.send_timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-        while timer.as_mut().poll(context).is_ready() {
-            if Instant::now() >= deadline {
-                return Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "the client takes no bytes"));
-            }
-            timer.as_mut().reset(deadline);
-        }
-        Poll::Pending
     }
 
     fn sent<T>(&mut self, context: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if outcome.is_ready() {
-            self.times.send_blocked = None;
-            self.times.last_activity = Instant::now();
+        if self.stage == Stage::Tunnel {
             return outcome;
         }
-        self.poll_send_patience(context).map(Err)
+        if outcome.is_pending() {
+            return self.patience.poll_blocked(context).map(Err);
+        }
+        self.patience.unblocked();
+        self.patience.last_activity = Instant::now();
+        outcome
     }
 
     /// Whether the client may still be sending something that nobody will read.
@@ -270,13 +213,7 @@ impl Inspect {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Overdue {
-    Head,
-    Idle,
-}
-
-impl AsyncRead for Inspect {
+impl AsyncRead for Http1Stream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -309,22 +246,22 @@ impl AsyncRead for Inspect {
                 Poll::Ready(Ok(Some(()))) => return Poll::Ready(Ok(())),
                 Poll::Ready(Ok(None)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => match ready!(this.poll_patience(context)) {
-                    Overdue::Head => {
-                        this.scanner.refuse(Refusal::HeaderTimeout);
-                        this.refuse(Refusal::HeaderTimeout);
-                    }
-                    Overdue::Idle => {
+                Poll::Pending => {
+                    let waiting = this.waiting();
+                    ready!(this.patience.poll_waiting(context, waiting));
+                    if waiting == Waiting::Idle {
                         this.end_seen = true;
                         return Poll::Ready(Ok(()));
                     }
-                },
+                    this.scanner.refuse(Refusal::HeaderTimeout);
+                    this.refuse(Refusal::HeaderTimeout);
+                }
             }
         }
     }
 }
 
-impl AsyncWrite for Inspect {
+impl AsyncWrite for Http1Stream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.transport).poll_write(context, bytes);
         self.sent(context, outcome)
@@ -345,8 +282,8 @@ impl AsyncWrite for Inspect {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match Pin::new(&mut self.transport).poll_flush(context) {
-            Poll::Pending => self.poll_send_patience(context).map(Err),
-            ready => ready,
+            Poll::Pending if self.stage != Stage::Tunnel => self.patience.poll_blocked(context).map(Err),
+            outcome => outcome,
         }
     }
 
@@ -354,25 +291,13 @@ impl AsyncWrite for Inspect {
         let this = &mut *self;
         if this.linger.is_none() {
             match Pin::new(&mut this.transport).poll_shutdown(context) {
-                Poll::Pending => return this.poll_send_patience(context).map(Err),
+                Poll::Pending => return this.patience.poll_blocked(context).map(Err),
                 Poll::Ready(outcome) => outcome?,
             }
             if this.stage == Stage::Tunnel || !this.has_unread() {
                 return Poll::Ready(Ok(()));
             }
         }
-        let timer = this.linger.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)));
-        if timer.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Ok(()));
-        }
-        let mut bytes = [0; READ_SIZE];
-        loop {
-            let mut buffer = ReadBuf::new(&mut bytes);
-            match ready!(Pin::new(&mut this.transport).poll_read(context, &mut buffer)) {
-                Ok(()) if !buffer.filled().is_empty() => {}
-                // The client has gone, one way or the other: that is what was waited for.
-                _ => return Poll::Ready(Ok(())),
-            }
-        }
+        this.linger.get_or_insert_with(Linger::new).poll(context, &mut this.transport).map(Ok)
     }
 }
