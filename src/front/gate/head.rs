@@ -221,8 +221,8 @@ fn check_target(target: &[u8]) -> Result<(), Refusal> {
         let allowed = match byte {
             b'#' => return Err(Refusal::Fragment),
             // What hyper's URI type has no place for; browsers encode these.
-            b'<' => false,
-            b'>' | b'`' => index > query,
+            b'<' | b'>' => false,
+            b'`' => index > query,
             b'"' => index < query,
             _ => byte.is_ascii_graphic(),
         };
