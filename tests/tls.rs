@@ -157,17 +157,16 @@ fn the_name_chooses_the_certificate() {
 fn protocols_and_versions() {
     let directory = tempfile::tempdir().unwrap();
     let front = start(vec![self_signed(directory.path(), &["localhost"])], Version::Tls12);
-    for (offered, chosen) in [
-        (&[&b"h2"[..], b"http/1.1"][..], Some(&b"h2"[..])),
-        (&[b"http/1.1"], Some(b"http/1.1")),
-        (&[], None),
-    ] {
+    for (offered, chosen) in
+        [(&[&b"h2"[..], b"http/1.1"][..], Some(&b"h2"[..])), (&[b"http/1.1"], Some(b"http/1.1")), (&[], None)]
+    {
         let stream = connect(&front, &client(&rustls::version::TLS13, offered), "localhost").unwrap();
         assert_eq!(stream.conn.alpn_protocol(), chosen);
     }
-    for (version, told) in
-        [(&rustls::version::TLS12, "tls=303 Some(\"localhost\")"), (&rustls::version::TLS13, "tls=304 Some(\"localhost\")")]
-    {
+    for (version, told) in [
+        (&rustls::version::TLS12, "tls=303 Some(\"localhost\")"),
+        (&rustls::version::TLS13, "tls=304 Some(\"localhost\")"),
+    ] {
         let mut stream = connect(&front, &client(version, &[]), "localhost").unwrap();
         let answer = get(&mut stream);
         assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(told), "{answer}");
@@ -227,8 +226,7 @@ fn wrong_files_are_explained_and_all_at_once() {
     let directory = directory.path();
     let good = self_signed(directory, &["good"]);
     let other = self_signed(directory, &["other"]);
-    let (certificate, key) =
-        (fs::read_to_string(&good.certificate).unwrap(), fs::read_to_string(&good.key).unwrap());
+    let (certificate, key) = (fs::read_to_string(&good.certificate).unwrap(), fs::read_to_string(&good.key).unwrap());
 
     let authority_key = KeyPair::generate().unwrap();
     let mut authority = CertificateParams::new(Vec::new()).unwrap();
@@ -248,7 +246,10 @@ fn wrong_files_are_explained_and_all_at_once() {
         (write(directory, "empty", "", &key), "it is empty"),
         (write(directory, "swapped", &key, &certificate), "are the two files swapped?"),
         (write(directory, "no-key", &certificate, "nothing"), "no PEM private key"),
-        (write(directory, "broken", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", &key), "certificate 1 in"),
+        (
+            write(directory, "broken", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", &key),
+            "certificate 1 in",
+        ),
         (write(directory, "encrypted", &certificate, encrypted), "openssl pkey"),
         (CertificateFiles { certificate: good.certificate.clone(), key: other.key.clone() }, "does not belong to"),
         (chain(&[&authority, &leaf], "wrong-order"), "is number 2 and must be the first"),

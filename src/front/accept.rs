@@ -92,9 +92,10 @@ pub fn front_threads(
         .map(|listener| Origin { listener: Arc::new(listener.address.clone()), purpose: listener.purpose })
         .collect();
     let front = inboxes.into_iter().enumerate().map(|(index, inbox)| {
-        let doors = listeners.iter().zip(&origins).map(|(listener, origin)| {
-            Ok(Door { socket: listener.duplicate()?, origin: origin.clone() })
-        });
+        let doors = listeners
+            .iter()
+            .zip(&origins)
+            .map(|(listener, origin)| Ok(Door { socket: listener.duplicate()?, origin: origin.clone() }));
         Ok(FrontThread {
             index,
             doors: doors.collect::<io::Result<_>>()?,

@@ -19,9 +19,13 @@ const UNIX_SOCKET_MODE: u32 = 0o660;
 pub enum BindError {
     #[error("{address} is already in use\n  hint: `ss -ltnp 'sport = :{port}'` shows by whom; port 0 picks a free one", port = address.port())]
     InUse { address: SocketAddr },
-    #[error("no permission to listen on {address}\n  hint: ports below 1024 need root, CAP_NET_BIND_SERVICE, or a descriptor opened by systemd")]
+    #[error(
+        "no permission to listen on {address}\n  hint: ports below 1024 need root, CAP_NET_BIND_SERVICE, or a descriptor opened by systemd"
+    )]
     Denied { address: SocketAddr },
-    #[error("{address} is not an address of this machine\n  hint: `ip address` lists them; 0.0.0.0 or [::] mean all of them")]
+    #[error(
+        "{address} is not an address of this machine\n  hint: `ip address` lists them; 0.0.0.0 or [::] mean all of them"
+    )]
     NotLocal { address: SocketAddr },
     #[error("a server already answers on {}", path.display())]
     SocketInUse { path: PathBuf },
@@ -165,7 +169,8 @@ fn adopt(number: i32) -> Result<Bound, BindError> {
     let failed = |source: io::Error| BindError::Descriptor { number, source };
     let descriptor = adopt_descriptor(number).map_err(failed)?;
     let listening = rustix::net::sockopt::socket_acceptconn(&descriptor).unwrap_or(false);
-    let stream = rustix::net::sockopt::socket_type(&descriptor).is_ok_and(|kind| kind == rustix::net::SocketType::STREAM);
+    let stream =
+        rustix::net::sockopt::socket_type(&descriptor).is_ok_and(|kind| kind == rustix::net::SocketType::STREAM);
     if !(listening && stream) {
         return Err(BindError::NotListening { number });
     }
@@ -232,10 +237,7 @@ mod tests {
         let taken = taken.local_addr().unwrap();
         let errors =
             Listeners::bind(&[tcp(&taken.to_string()), tcp("127.0.0.1:0"), tcp("192.0.2.1:0")], 16).unwrap_err();
-        assert!(matches!(
-            errors[..],
-            [BindError::InUse { .. }, BindError::NotLocal { .. }]
-        ));
+        assert!(matches!(errors[..], [BindError::InUse { .. }, BindError::NotLocal { .. }]));
     }
 
     #[test]

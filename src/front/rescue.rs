@@ -141,12 +141,15 @@ impl Failure {
             Self::NotFound => "There is nothing at this address.".into(),
             Self::MethodNotAllowed { allow } => format!("This address answers {allow} only.").into(),
             Self::BodyTooLarge { limit } | Self::Intake(IntakeError::TooLarge { limit }) => {
-                format!("The request body is larger than {} ({limit} bytes, setting `--max-body`).", Size(*limit)).into()
+                format!("The request body is larger than {} ({limit} bytes, setting `--max-body`).", Size(*limit))
+                    .into()
             }
             Self::Intake(IntakeError::Timeout(_)) => "The request body did not arrive in time.".into(),
             Self::Intake(IntakeError::Broken(_)) => "The request body is malformed or incomplete.".into(),
             Self::Upstream(error) => told(error.cause).into(),
-            Self::Intake(IntakeError::Storage(_)) | Self::Internal => "The server failed to answer this request.".into(),
+            Self::Intake(IntakeError::Storage(_)) | Self::Internal => {
+                "The server failed to answer this request.".into()
+            }
         }
     }
 
@@ -290,8 +293,7 @@ mod tests {
 
     #[test]
     fn every_failure_has_its_status_and_its_headers() {
-        let upstream =
-            |cause| Failure::Upstream(UpstreamError { cause, reached: Reached::Entered, worker: Some(1) });
+        let upstream = |cause| Failure::Upstream(UpstreamError { cause, reached: Reached::Entered, worker: Some(1) });
         let storage = Failure::Intake(IntakeError::Storage(std::io::ErrorKind::StorageFull.into()));
         let cases: &[(Failure, u16, Option<&str>, bool)] = &[
             (Failure::Refused(Refusal::BareLineFeed), 400, None, true),
@@ -330,7 +332,10 @@ mod tests {
             assert_eq!(page(failure, &Asker { http1: false, ..PLAIN }).headers().get("connection"), None);
         }
         let wrong_version = page(&Failure::WebSocket(handshake::Refusal::Version), &PLAIN);
-        assert_eq!((wrong_version.status().as_u16(), &wrong_version.headers()["upgrade"]), (426, &"websocket".parse().unwrap()));
+        assert_eq!(
+            (wrong_version.status().as_u16(), &wrong_version.headers()["upgrade"]),
+            (426, &"websocket".parse().unwrap())
+        );
     }
 
     #[test]

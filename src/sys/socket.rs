@@ -8,7 +8,10 @@ use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 /// The caller names each number once; a second call with the same number would own it twice.
 pub fn adopt_descriptor(number: RawFd) -> io::Result<OwnedFd> {
     if number < 3 {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "descriptors 0, 1 and 2 are standard input and output"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "descriptors 0, 1 and 2 are standard input and output",
+        ));
     }
     // SAFETY: the borrow ends with this block; `fcntl` on a number that is not open only returns EBADF.
     let borrowed = unsafe { BorrowedFd::borrow_raw(number) };

@@ -57,7 +57,8 @@ impl Client {
             }
         };
         let head = String::from_utf8_lossy(&self.read[..end]).into_owned();
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or(0, |n| n.parse().unwrap());
+        let length =
+            head.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or(0, |n| n.parse().unwrap());
         let length = if to_head { 0 } else { length };
         while self.read.len() < end + length {
             assert_ne!(self.read_more(), 0, "the body is cut off");
@@ -112,7 +113,10 @@ fn byte_by_byte_is_no_different() {
             client.send(&[*byte]);
         }
         let status = client.reply(false).unwrap().status;
-        assert!(matches!(expected, Expected::Refused(refused) if *refused == status) || status == 200, "{name}: {status}");
+        assert!(
+            matches!(expected, Expected::Refused(refused) if *refused == status) || status == 200,
+            "{name}: {status}"
+        );
     }
 }
 
@@ -164,7 +168,8 @@ fn an_unread_body_is_never_taken_for_a_request() {
     let front = Front::start(&limits());
     let mut client = Client::connect(&front);
     let body = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
-    let head = format!("POST / HTTP/1.1\r\nHost: a\r\nX-Test: early\r\nContent-Length: {}\r\n\r\n", body.len() + 100_000);
+    let head =
+        format!("POST / HTTP/1.1\r\nHost: a\r\nX-Test: early\r\nContent-Length: {}\r\n\r\n", body.len() + 100_000);
     client.send(head.as_bytes());
     client.send(body);
     assert_eq!(client.reply(false).unwrap().status, 200);
@@ -194,7 +199,9 @@ fn tunnel_bytes_wait_for_the_answer() {
     client.read_more();
     assert_eq!(client.read, b"\x00\x01\x02");
     // Declined: it is the next request, and goes through the gate.
-    for (next, status) in [("GET /early HTTP/1.1\r\nHost: a\r\n\r\n", 200), ("GET /early HTTP/1.1\nHost: a\r\n\r\n", 400)] {
+    for (next, status) in
+        [("GET /early HTTP/1.1\r\nHost: a\r\n\r\n", 200), ("GET /early HTTP/1.1\nHost: a\r\n\r\n", 400)]
+    {
         let mut client = Client::connect(&front);
         client.send(format!("GET / HTTP/1.1\r\n{upgrade}\r\n{next}").as_bytes());
         assert_eq!(client.reply(false).unwrap().status, 200);
@@ -240,7 +247,9 @@ fn time_outs() {
 fn a_connection_ends_after_its_requests() {
     let front = Front::start(&monoceros::front::limits::Settings { keep_alive_requests: 2, ..limits() });
     let mut client = Client::connect(&front);
-    client.send(b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\nGET /3 HTTP/1.1\r\nHost: a\r\n\r\n");
+    client.send(
+        b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\nGET /3 HTTP/1.1\r\nHost: a\r\n\r\n",
+    );
     assert!(!client.reply(false).unwrap().head.contains("connection: close"));
     assert!(client.reply(false).unwrap().head.contains("connection: close"));
     assert!(client.ends());
@@ -291,8 +300,7 @@ fn few_connections_are_spread_over_the_threads() {
 
 #[test]
 fn a_redirecting_listener() {
-    let front =
-        Front::start_with(&limits(), monoceros::front::Purpose::RedirectToHttps { port: 8443 }, None, 1);
+    let front = Front::start_with(&limits(), monoceros::front::Purpose::RedirectToHttps { port: 8443 }, None, 1);
     let mut client = Client::connect(&front);
     client.send(b"GET /a?b HTTP/1.1\r\nHost: example.org:8080\r\n\r\n");
     let reply = client.reply(false).unwrap();

@@ -49,7 +49,9 @@ fn status(block: &[u8]) -> u16 {
         // A dynamic table size update stands first.
         [first, ..] if first >> 5 == 0b001 => status(&block[1..]),
         [first @ 0x88..=0x8E, ..] => [200, 204, 206, 304, 400, 404, 500][usize::from(first - 0x88)],
-        [0x08 | 0x48, 3, a, b, c, ..] => [a, b, c].iter().fold(0, |status, digit| status * 10 + u16::from(digit - b'0')),
+        [0x08 | 0x48, 3, a, b, c, ..] => {
+            [a, b, c].iter().fold(0, |status, digit| status * 10 + u16::from(digit - b'0'))
+        }
         [0x08 | 0x48, length, ref rest @ ..] if length & 0x80 != 0 => {
             let mut bits = rest.iter().flat_map(|byte| (0..8).rev().map(move |bit| u16::from(byte >> bit & 1)));
             let mut digit = || {
@@ -110,7 +112,10 @@ impl Client {
                 }
                 _ => continue,
             }
-            if stream == wanted && flags & END_STREAM != 0 && let Some((status, text)) = answer.take() {
+            if stream == wanted
+                && flags & END_STREAM != 0
+                && let Some((status, text)) = answer.take()
+            {
                 return Outcome::Answered(status, text);
             }
         }
@@ -157,7 +162,8 @@ fn refused_with_a_status() {
         assert!(matches!(outcome, Outcome::Answered(status, _) if status == expected), "{name}: {outcome:?}");
     }
     assert!(matches!(ask(&front, &[(":method", "CONNECT"), (":authority", "a:443")]), Outcome::Answered(405, _)));
-    let other = [(":method", "CONNECT"), (":protocol", "other"), (":scheme", "http"), (":path", "/"), (":authority", "a")];
+    let other =
+        [(":method", "CONNECT"), (":protocol", "other"), (":scheme", "http"), (":path", "/"), (":authority", "a")];
     assert!(matches!(ask(&front, &other), Outcome::Answered(501, _)));
 }
 
@@ -186,11 +192,17 @@ fn stopped_by_the_protocol() {
     ];
     for (name, fields) in rows {
         let outcome = get(&front, fields);
-        assert!(matches!(outcome, Outcome::Reset | Outcome::Ended(_) | Outcome::Answered(400, _)), "{name}: {outcome:?}");
+        assert!(
+            matches!(outcome, Outcome::Reset | Outcome::Ended(_) | Outcome::Answered(400, _)),
+            "{name}: {outcome:?}"
+        );
     }
     for path in ["", "p", "/a b", "/a\r\nx: y", "http://a/"] {
         let outcome = ask(&front, &[(":method", "GET"), (":scheme", "http"), (":path", path), (":authority", "a")]);
-        assert!(matches!(outcome, Outcome::Reset | Outcome::Ended(_) | Outcome::Answered(400, _)), "{path}: {outcome:?}");
+        assert!(
+            matches!(outcome, Outcome::Reset | Outcome::Ended(_) | Outcome::Answered(400, _)),
+            "{path}: {outcome:?}"
+        );
     }
     for fields in [
         &[(":method", "G T"), (":scheme", "http"), (":path", "/"), (":authority", "a")][..],
@@ -198,7 +210,10 @@ fn stopped_by_the_protocol() {
         &[(":method", "GET"), (":path", "/"), (":authority", "a")],
     ] {
         let outcome = ask(&front, fields);
-        assert!(matches!(outcome, Outcome::Reset | Outcome::Ended(_) | Outcome::Answered(400, _)), "{fields:?}: {outcome:?}");
+        assert!(
+            matches!(outcome, Outcome::Reset | Outcome::Ended(_) | Outcome::Answered(400, _)),
+            "{fields:?}: {outcome:?}"
+        );
     }
 }
 
@@ -218,7 +233,9 @@ fn passed_in_one_form() {
     assert!(text.starts_with("GET /\n"), "{text}");
     assert!(text.contains("cookie: a=1; b=2\n") && text.contains("x: spaced\n"), "{text}");
     assert!(!text.contains("1.2.3.4") && !text.contains("te:"), "{text}");
-    let Outcome::Answered(200, text) = get(&front, &[(":authority", "example.org:8080")]) else { panic!("not answered") };
+    let Outcome::Answered(200, text) = get(&front, &[(":authority", "example.org:8080")]) else {
+        panic!("not answered")
+    };
     assert!(text.contains("host: example.org:8080\n"), "{text}");
     let fields = [(":method", "GET"), (":scheme", "http"), (":path", "/a/../b?q"), (":authority", "a")];
     let Outcome::Answered(200, text) = ask(&front, &fields) else { panic!("not answered") };
@@ -301,7 +318,12 @@ fn idle_connections_and_stalled_windows_end() {
 fn a_drain_says_goodbye() {
     let front = Front::start(&limits());
     let mut client = Client::connect(&front);
-    client.send(HEADERS, END_HEADERS, 1, &block(&[(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "a")]));
+    client.send(
+        HEADERS,
+        END_HEADERS,
+        1,
+        &block(&[(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "a")]),
+    );
     // The acknowledged ping says that the request before it was read.
     client.send(PING, 0, 0, b"received");
     while client.frame().is_some_and(|(kind, flags, ..)| !(kind == PING && flags == 1)) {}

@@ -183,10 +183,8 @@ impl Watch {
             }
             PING => over(&mut counts.pings, PINGS + counts.sent).then_some(Flood::Ping),
             SETTINGS => over(&mut counts.settings, SETTINGS_FRAMES).then_some(Flood::Settings),
-            WINDOW_UPDATE => {
-                over(&mut counts.window_updates, WINDOW_UPDATES + 2 * counts.sent + 2 * counts.streams)
-                    .then_some(Flood::WindowUpdate)
-            }
+            WINDOW_UPDATE => over(&mut counts.window_updates, WINDOW_UPDATES + 2 * counts.sent + 2 * counts.streams)
+                .then_some(Flood::WindowUpdate),
             _ => over(&mut counts.others, OTHERS).then_some(Flood::Other),
         };
         flood.map_or(Ok(()), Err)

@@ -264,7 +264,8 @@ fn check_transfer_encoding(value: &[u8]) -> Result<(), Refusal> {
     let chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
     let codings = || value.split(|&byte| byte == b',').map(trim);
     let malformed = codings().any(|coding| !is_token(coding));
-    let misplaced = codings().filter(|coding| chunked(coding)).count() > 0 && !codings().next_back().is_some_and(chunked);
+    let misplaced =
+        codings().filter(|coding| chunked(coding)).count() > 0 && !codings().next_back().is_some_and(chunked);
     let repeated = codings().filter(|coding| chunked(coding)).count() > 1;
     Err(if malformed || misplaced || repeated { Refusal::TransferEncoding } else { Refusal::TransferCoding })
 }

@@ -69,9 +69,8 @@ fn check_method(request: &request::Parts) -> Result<bool, Refusal> {
 
 /// Exactly what the scanner of HTTP/1 bytes takes for a possible upgrade ([`super::head::Body::Upgrade`]).
 fn asks_for_websocket(headers: &HeaderMap) -> bool {
-    let lists = |name: HeaderName, word: &[u8]| {
-        headers.get_all(name).iter().any(|value| has_element(value.as_bytes(), word))
-    };
+    let lists =
+        |name: HeaderName, word: &[u8]| headers.get_all(name).iter().any(|value| has_element(value.as_bytes(), word));
     // One look-up settles it for almost every request.
     headers.contains_key(UPGRADE)
         && lists(UPGRADE, b"websocket")

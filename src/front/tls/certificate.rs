@@ -49,7 +49,9 @@ fn hint(looks: Looks) -> &'static str {
         Looks::Empty => ": it is empty",
         Looks::Certificate => ", but a certificate\n  hint: are the two files swapped?",
         Looks::Key => ", but a private key\n  hint: are the two files swapped?",
-        Looks::Binary => "\n  hint: it looks like DER; `openssl x509 -inform der` or `openssl pkey -inform der` converts it",
+        Looks::Binary => {
+            "\n  hint: it looks like DER; `openssl x509 -inform der` or `openssl pkey -inform der` converts it"
+        }
         Looks::Other => "",
     }
 }
@@ -90,15 +92,13 @@ pub(super) fn load(
     let warning = validity_warning(&parsed[0], &files.certificate, now);
     let order = first_out_of_order(&parsed);
 
-    let key = provider.key_provider.load_private_key(key).map_err(|error| CertificateError::UnsupportedKey {
-        file: files.key.clone(),
-        reason: error.to_string(),
-    })?;
+    let key = provider
+        .key_provider
+        .load_private_key(key)
+        .map_err(|error| CertificateError::UnsupportedKey { file: files.key.clone(), reason: error.to_string() })?;
     let belongs = |certificate: &CertificateDer<'static>| {
         // A key that cannot tell its public half is believed.
-        CertifiedKey::new(vec![certificate.clone()], Arc::clone(&key))
-            .keys_match()
-            .is_ok_or_unknown()
+        CertifiedKey::new(vec![certificate.clone()], Arc::clone(&key)).keys_match().is_ok_or_unknown()
     };
     match chain.iter().position(belongs) {
         Some(0) => {}

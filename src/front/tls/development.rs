@@ -29,10 +29,8 @@ pub enum DevelopmentCertificateError {
 /// (mode 0600) of the directory, which is made if need be. One that is still good for a day is used again, so that a
 /// browser asks for its exception only once.
 pub fn development_certificate(directory: &Path) -> Result<CertificateFiles, DevelopmentCertificateError> {
-    let files = CertificateFiles {
-        certificate: directory.join("localhost.pem"),
-        key: directory.join("localhost-key.pem"),
-    };
+    let files =
+        CertificateFiles { certificate: directory.join("localhost.pem"), key: directory.join("localhost-key.pem") };
     if is_good(&files) {
         return Ok(files);
     }

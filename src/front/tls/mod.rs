@@ -113,11 +113,8 @@ impl Resolver {
     /// `None` without any certificate.
     fn new(certificates: Vec<certificate::Certificate>) -> Option<Self> {
         let default = certificates.first()?;
-        let mut resolver = Self {
-            default: vec![Arc::clone(&default.key)],
-            exact: HashMap::new(),
-            wildcard: HashMap::new(),
-        };
+        let mut resolver =
+            Self { default: vec![Arc::clone(&default.key)], exact: HashMap::new(), wildcard: HashMap::new() };
         for certificate in certificates {
             for name in certificate.names {
                 let (names, name) = match name.strip_prefix("*.") {
