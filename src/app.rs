@@ -14,6 +14,7 @@ use crate::front::{Address, Purpose};
 use crate::roster;
 use crate::supervisor::python::{self, Interpreter, PythonError};
 use crate::supervisor::{self, StopRequest};
+use crate::telemetry::AccessLog as AccessLogSettings;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::log;
 use crate::upstream::pool::{self, Pool};
@@ -131,14 +132,39 @@ pub fn run(mut settings: Settings) -> Result<(), StartError> {
         .map(|(index, thread)| start_thread(index, thread, Arc::clone(&pipeline), stages.clone()))
         .collect::<io::Result<_>>()
         .map_err(system("a front thread cannot be started"))?;
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(system("the main runtime cannot be started"))?;
+    let runtime =
+        Builder::new_current_thread().enable_all().build().map_err(system("the main runtime cannot be started"))?;
     let front = Front { listeners: ground.listeners, placement, drain, stage, pool, threads };
     let outcome = runtime.block_on(front.serve(settings, ground.interpreter, supervisor_end, upstream_end));
     end_runtime(runtime);
     ground.access.close();
+    Ok(outcome?)
+}
+
+/// Checks everything that a start would, without listening: interpreter, certificates, directories, and whether a
+/// worker can load the application (gunicorn: `--check-config`). Must be called on the main thread.
+pub fn check(mut settings: Settings) -> Result<(), StartError> {
+    settings.front.binds.clear();
+    settings.telemetry.access_log = AccessLogSettings::Off;
+    settings.supervisor.workers = 1;
+    let ground = prepare(&mut settings)?;
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| StartProblem::System { what: "the main runtime cannot be started", source })?;
+    let outcome = runtime.block_on(async {
+        let (supervisor_end, upstream_end) = roster::pair();
+        let (stops, stop_requests) = mpsc::unbounded_channel();
+        let pool = Pool::new(settings.upstream, upstream_end.reports.clone());
+        pool::start(&pool, upstream_end, vec![Handle::current()]);
+        let on_ready = move |_| {
+            // The other end is the supervisor that calls this.
+            let _ = stops.send(StopRequest::Gracefully);
+        };
+        let python = ground.interpreter.path;
+        supervisor::run(settings.supervisor, python, supervisor_end, stop_requests, on_ready).await
+    });
+    end_runtime(runtime);
     Ok(outcome?)
 }
 
@@ -280,7 +306,8 @@ impl Front {
     /// Says what listens where, and who will answer.
     fn announce(&self, settings: &Settings, interpreter: &Interpreter) {
         for (address, purpose) in self.listeners.addresses() {
-            let redirects = if matches!(purpose, Purpose::RedirectToHttps { .. }) { " (redirects to https)" } else { "" };
+            let redirects =
+                if matches!(purpose, Purpose::RedirectToHttps { .. }) { " (redirects to https)" } else { "" };
             let scheme = if purpose == Purpose::Https { "https" } else { "http" };
             match address {
                 Address::Tcp(socket) => tracing::info!("listening on {scheme}://{socket}{redirects}"),
@@ -306,6 +333,8 @@ impl Front {
             self.stage.send_if_modified(|stage| std::mem::replace(stage, Stage::Accepting) == Stage::Waiting);
             tokio::select! {
                 () = self.drain.finished() => {}
+                // What is open now ends with its worker, or with us.
+                () = tokio::time::sleep(grace) => request = StopRequest::Quickly,
                 _ = signals.next() => request = StopRequest::Quickly,
             }
             self.pool.close();

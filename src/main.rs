@@ -5,11 +5,12 @@ use monoceros::{app, cli};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let settings = match cli::read(std::env::args_os()) {
-        cli::Command::Serve(settings) => settings,
+    let outcome = match cli::read(std::env::args_os()) {
+        cli::Command::Serve(settings) => app::run(*settings),
+        cli::Command::Check(settings) => app::check(*settings),
         cli::Command::Exit(code) => return code,
     };
-    match app::run(*settings) {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let mut report = Report::standard_error();

@@ -31,12 +31,24 @@ pub enum Notice {
 /// Upstream → supervisor.
 #[derive(Debug)]
 pub enum Report {
-    Ready { worker: WorkerNumber, interface: Interface, slots: u32 },
-    BootFailed { worker: WorkerNumber, failure: BootFailure },
+    Ready {
+        worker: WorkerNumber,
+        interface: Interface,
+        slots: u32,
+    },
+    BootFailed {
+        worker: WorkerNumber,
+        failure: BootFailure,
+    },
     /// The link broke, or the worker spoke nonsense; `reason` says which.
-    LinkLost { worker: WorkerNumber, reason: String },
+    LinkLost {
+        worker: WorkerNumber,
+        reason: String,
+    },
     /// A request of this worker has passed its time-out and its client was told; the worker may be stuck.
-    Overdue { worker: WorkerNumber },
+    Overdue {
+        worker: WorkerNumber,
+    },
 }
 
 /// The supervisor's end.

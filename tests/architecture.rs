@@ -110,7 +110,8 @@ fn unsafe_code_lives_in_sys() {
         for path in sources(&root().join(folder)) {
             let is_sys = path.components().any(|part| part.as_os_str() == "sys") || path.ends_with("sys.rs");
             for (number, line) in code_lines(&path) {
-                if !is_sys && (line.contains("unsafe {") || line.contains("unsafe impl") || line.contains("unsafe fn")) {
+                if !is_sys && (line.contains("unsafe {") || line.contains("unsafe impl") || line.contains("unsafe fn"))
+                {
                     breaches.push(format!("{}:{number}", path.display()));
                 }
             }

@@ -11,9 +11,7 @@ use monoceros::upstream::error::{Cause, Reached};
 use monoceros::upstream::exchange::Event;
 use monoceros::upstream::pool::{self, Conversation, Pool};
 use monoceros::upstream::request::{EncodedRequest, RequestBody};
-use monoceros_wire::message::{
-    BodySource, HttpVersion, Interface, Protocol, RequestFacts, ResponseHead,
-};
+use monoceros_wire::message::{BodySource, HttpVersion, Interface, Protocol, RequestFacts, ResponseHead};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -343,7 +341,7 @@ async fn a_slow_reader_stops_an_asgi_application() {
     worker.head(&seen, 200, b"", false).await;
     let piece = vec![0; 64 << 10];
     let mut sent = 0;
-    while worker.credit(&seen).await >= piece.len() as i64 {
+    while worker.credit(&seen) >= piece.len() as i64 {
         worker.data(&seen, &piece, false).await;
         sent += 1;
     }

@@ -24,6 +24,8 @@ use std::process::ExitCode;
 pub enum Command {
     /// Serve with these settings.
     Serve(Box<Settings>),
+    /// The settings were printed; check what only a start can tell.
+    Check(Box<Settings>),
     /// Everything is done, or nothing can be.
     Exit(ExitCode),
 }
@@ -57,7 +59,7 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Command {
         Action::Serve => Command::Serve(Box::new(resolved.settings)),
         Action::Check => {
             let written = std::io::stdout().write_all(check::describe(&resolved).as_bytes());
-            Command::Exit(if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            if written.is_ok() { Command::Check(Box::new(resolved.settings)) } else { Command::Exit(ExitCode::FAILURE) }
         }
     }
 }

@@ -11,7 +11,7 @@ use monoceros_wire::message::{BodySource, HttpVersion, Protocol, RequestFacts, T
 use std::fmt::Write;
 
 /// Encodes a request whose meaning the gate has accepted. `length` is the length of the body that was read.
-pub fn encode(
+pub(super) fn encode(
     connection: &ConnectionInfo,
     parts: &Parts,
     protocol: Protocol,

@@ -16,13 +16,13 @@ use monoceros_wire::message::BodySource;
 
 /// Limits of one body.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub(super) struct Limits {
     /// Longest body, in bytes. Zero is no limit.
-    pub bytes: u64,
+    pub(super) bytes: u64,
     /// Bytes kept in memory; at most [`BODY_INLINE_MAX`].
-    pub memory: usize,
+    pub(super) memory: usize,
     /// Longest pause between two pieces.
-    pub timeout: Duration,
+    pub(super) timeout: Duration,
 }
 
 /// Why a body was not read to its end.
@@ -41,10 +41,10 @@ pub enum IntakeError {
 
 /// A body that was read whole.
 #[derive(Debug)]
-pub struct Intake {
-    pub body: RequestBody,
-    pub source: BodySource,
-    pub length: u64,
+pub(super) struct Intake {
+    pub(super) body: RequestBody,
+    pub(super) source: BodySource,
+    pub(super) length: u64,
 }
 
 impl Intake {
@@ -57,7 +57,7 @@ impl Intake {
 
 /// Reads a body to its end. The announced length is checked first, so that a client that waits for `100 Continue`
 /// never sends what would be refused.
-pub async fn read<B>(mut body: B, limits: Limits) -> Result<Intake, IntakeError>
+pub(super) async fn read<B>(mut body: B, limits: Limits) -> Result<Intake, IntakeError>
 where
     B: HttpBody<Data = Bytes, Error = hyper::Error> + Unpin,
 {
@@ -86,11 +86,9 @@ where
         Collected::Nothing => Intake::inline(Bytes::new()),
         Collected::Piece(bytes) => Intake::inline(bytes),
         Collected::Memory(bytes) => Intake::inline(bytes.freeze()),
-        Collected::File { file, length } => Intake {
-            body: RequestBody::File(Arc::new(file.into())),
-            source: BodySource::File { length },
-            length,
-        },
+        Collected::File { file, length } => {
+            Intake { body: RequestBody::File(Arc::new(file.into())), source: BodySource::File { length }, length }
+        }
     })
 }
 
@@ -100,7 +98,10 @@ enum Collected {
     /// The only piece so far: most small bodies are one, and are never copied.
     Piece(Bytes),
     Memory(BytesMut),
-    File { file: File, length: u64 },
+    File {
+        file: File,
+        length: u64,
+    },
 }
 
 impl Collected {

@@ -77,6 +77,7 @@ impl Listeners {
                 Err(error) => errors.push(error),
             }
         }
+        redirect_to_real_port(&mut listeners);
         if errors.is_empty() { Ok(Self { listeners }) } else { Err(errors) }
     }
 
@@ -87,6 +88,19 @@ impl Listeners {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Listener> {
         self.listeners.iter()
+    }
+}
+
+/// A redirect to "port 0" means the port that the kernel chose for the HTTPS listener.
+fn redirect_to_real_port(listeners: &mut [Listener]) {
+    let https = listeners.iter().find_map(|listener| match (&listener.address, listener.purpose) {
+        (Address::Tcp(address), Purpose::Https) => Some(address.port()),
+        _ => None,
+    });
+    for listener in listeners {
+        if let (Purpose::RedirectToHttps { port: 0 }, Some(port)) = (listener.purpose, https) {
+            listener.purpose = Purpose::RedirectToHttps { port };
+        }
     }
 }
 

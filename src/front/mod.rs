@@ -6,7 +6,7 @@ mod connection;
 pub mod drain;
 mod exchange;
 pub mod files;
-pub mod forward;
+mod forward;
 pub mod gate;
 mod inspect;
 pub mod intake;
@@ -14,11 +14,11 @@ pub mod limits;
 pub mod listener;
 pub mod pipeline;
 pub mod redirect;
-pub mod reply;
+mod reply;
 pub mod rescue;
 pub mod tls;
 mod transport;
-pub mod tunnel;
+mod tunnel;
 pub mod websocket;
 
 use body::Body;
@@ -105,6 +105,9 @@ pub trait Answer: Send + Sync + 'static {
         connection: Arc<ConnectionInfo>,
         request: Request<Incoming>,
     ) -> impl Future<Output = Response<Body>> + Send;
+
+    /// Takes note of a request that was refused before it could be answered.
+    fn turned_away(&self, _connection: &ConnectionInfo, _request: &http::request::Parts, _status: http::StatusCode) {}
 }
 
 impl std::fmt::Display for Address {

@@ -13,7 +13,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 /// Builds the response whose head has just arrived; its body follows from the conversation.
-pub fn respond(
+pub(super) fn respond(
     conversation: Conversation,
     payload: &Bytes,
     is_end: bool,
@@ -30,7 +30,7 @@ pub fn respond(
 }
 
 /// Decodes a head (of a response, an acceptance or a hint) and the bytes behind it.
-pub fn head(payload: &Bytes, worker: Option<u32>) -> Result<(Response<Body>, Bytes), UpstreamError> {
+pub(super) fn head(payload: &Bytes, worker: Option<u32>) -> Result<(Response<Body>, Bytes), UpstreamError> {
     let nonsense = UpstreamError { cause: Cause::Incomplete, reached: Reached::Entered, worker };
     let decoded = ResponseHead::decode(payload).map_err(|_| nonsense)?;
     let mut response = Response::new(Body::empty());
@@ -42,13 +42,14 @@ pub fn head(payload: &Bytes, worker: Option<u32>) -> Result<(Response<Body>, Byt
     Ok((response, decoded.body))
 }
 
-/// Appends a field. Fields that speak about the connection are ours alone; `None` for what is no header field.
+/// Appends a field. Fields that speak about the connection are ours alone, but for `Trailer`: hyper sends only the
+/// trailers that it names. `None` for what is no header field.
 fn append(headers: &mut HeaderMap, name: &[u8], value: &[u8]) -> Option<()> {
     let name = HeaderName::from_bytes(name).ok()?;
     let value = HeaderValue::from_bytes(value).ok()?;
     let is_hop_by_hop = matches!(
         name.as_str(),
-        "connection" | "keep-alive" | "proxy-connection" | "te" | "trailer" | "transfer-encoding" | "upgrade"
+        "connection" | "keep-alive" | "proxy-connection" | "te" | "transfer-encoding" | "upgrade"
     );
     if !is_hop_by_hop {
         headers.append(name, value);
@@ -89,10 +90,7 @@ impl HttpBody for AnswerBody {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         loop {
             if let Some(bytes) = this.first.take()

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 const MESSAGES_WAITING: usize = 8;
 
 /// Runs an accepted WebSocket to its end.
-pub async fn run(
+pub(super) async fn run(
     upgrade: OnUpgrade,
     conversation: Conversation,
     settings: Arc<Settings>,

@@ -202,17 +202,15 @@ impl<R: FnOnce(Interface)> Shell<R> {
     /// The next news of the zygote. Cancel-safe.
     async fn news(&mut self) -> Option<Event> {
         let Some(zygote) = &mut self.zygote else { return std::future::pending().await };
-        match zygote.next().await {
-            Ok(Some(news)) => self.event_of_news(news),
-            Ok(None) | Err(_) => {
-                let status = match zygote.wait().await {
-                    Ok(status) => zygote::describe(status),
-                    Err(error) => format!("ended ({error})"),
-                };
-                self.zygote = None;
-                Some(Event::ZygoteEnded { failure: self.boot_failure.take(), status })
-            }
+        if let Ok(Some(news)) = zygote.next().await {
+            return self.event_of_news(news);
         }
+        let status = match zygote.wait().await {
+            Ok(status) => zygote::describe(status),
+            Err(error) => format!("ended ({error})"),
+        };
+        self.zygote = None;
+        Some(Event::ZygoteEnded { failure: self.boot_failure.take(), status })
     }
 
     fn event_of_news(&mut self, news: News) -> Option<Event> {
@@ -287,6 +285,8 @@ fn say(saying: Saying) {
             tracing::warn!("{workers} workers did not finish in time (--graceful-timeout) and are killed");
         }
         Saying::ZygoteGone { status, next } => tracing::error!("the zygote {status}; a new one starts in {next:?}"),
-        Saying::ForkFailed { message, next } => tracing::error!("no worker could be forked: {message}; next try in {next:?}"),
+        Saying::ForkFailed { message, next } => {
+            tracing::error!("no worker could be forked: {message}; next try in {next:?}")
+        }
     }
 }

@@ -34,15 +34,39 @@ pub enum Event {
     /// The zygote can fork.
     ZygoteLoaded,
     /// The zygote is gone, and with it all its workers.
-    ZygoteEnded { failure: Option<BootFailure>, status: String },
-    Forked { worker: WorkerNumber, pid: u32 },
-    ForkFailed { worker: WorkerNumber, message: String },
-    Ready { worker: WorkerNumber, interface: Interface, slots: u32 },
-    BootFailed { worker: WorkerNumber, failure: BootFailure },
-    LinkLost { worker: WorkerNumber, reason: String },
-    Exited { worker: WorkerNumber, status: ExitStatus },
+    ZygoteEnded {
+        failure: Option<BootFailure>,
+        status: String,
+    },
+    Forked {
+        worker: WorkerNumber,
+        pid: u32,
+    },
+    ForkFailed {
+        worker: WorkerNumber,
+        message: String,
+    },
+    Ready {
+        worker: WorkerNumber,
+        interface: Interface,
+        slots: u32,
+    },
+    BootFailed {
+        worker: WorkerNumber,
+        failure: BootFailure,
+    },
+    LinkLost {
+        worker: WorkerNumber,
+        reason: String,
+    },
+    Exited {
+        worker: WorkerNumber,
+        status: ExitStatus,
+    },
     /// One of its requests has passed its time-out.
-    Overdue { worker: WorkerNumber },
+    Overdue {
+        worker: WorkerNumber,
+    },
     /// Finish what is going on, then end.
     StopGracefully,
     /// End now.
@@ -70,15 +94,39 @@ pub enum Action {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Saying {
     /// The first worker can serve.
-    Ready { interface: Interface },
-    WorkerReady { worker: WorkerNumber, pid: u32 },
-    WorkerGone { worker: WorkerNumber, how: String, next: Option<Duration> },
-    WorkerBootFailed { failure: BootFailure, next: Duration },
-    BootTimeout { worker: WorkerNumber },
-    Overdue { worker: WorkerNumber },
-    GraceOver { workers: u32 },
-    ZygoteGone { status: String, next: Duration },
-    ForkFailed { message: String, next: Duration },
+    Ready {
+        interface: Interface,
+    },
+    WorkerReady {
+        worker: WorkerNumber,
+        pid: u32,
+    },
+    WorkerGone {
+        worker: WorkerNumber,
+        how: String,
+        next: Option<Duration>,
+    },
+    WorkerBootFailed {
+        failure: BootFailure,
+        next: Duration,
+    },
+    BootTimeout {
+        worker: WorkerNumber,
+    },
+    Overdue {
+        worker: WorkerNumber,
+    },
+    GraceOver {
+        workers: u32,
+    },
+    ZygoteGone {
+        status: String,
+        next: Duration,
+    },
+    ForkFailed {
+        message: String,
+        next: Duration,
+    },
 }
 
 /// How it ended.
@@ -88,7 +136,9 @@ pub enum Outcome {
     /// No worker ever served, and the application (or the interpreter) is why.
     BootFailed(BootFailure),
     /// The zygote ended before it could do anything.
-    ZygoteFailed { status: String },
+    ZygoteFailed {
+        status: String,
+    },
     BootTimeout,
 }
 
@@ -290,13 +340,7 @@ impl Supervisor {
         }
     }
 
-    fn boot_failed(
-        &mut self,
-        now: Instant,
-        number: WorkerNumber,
-        failure: BootFailure,
-        actions: &mut Vec<Action>,
-    ) {
+    fn boot_failed(&mut self, now: Instant, number: WorkerNumber, failure: BootFailure, actions: &mut Vec<Action>) {
         if let Some(worker) = self.workers.get_mut(&number) {
             worker.state = WorkerState::Ending;
             worker.is_explained = true;
@@ -358,13 +402,7 @@ impl Supervisor {
         }
     }
 
-    fn zygote_ended(
-        &mut self,
-        now: Instant,
-        failure: Option<BootFailure>,
-        status: String,
-        actions: &mut Vec<Action>,
-    ) {
+    fn zygote_ended(&mut self, now: Instant, failure: Option<BootFailure>, status: String, actions: &mut Vec<Action>) {
         self.zygote = Zygote::Absent;
         actions.extend(std::mem::take(&mut self.workers).into_keys().map(Action::Forget));
         if self.stop != Stop::No {

@@ -22,22 +22,22 @@ const BOOT_SCRIPT: &str = include_str!("../../crates/worker/src/boot.py");
 
 /// A running zygote.
 #[derive(Debug)]
-pub struct Zygote {
+pub(super) struct Zygote {
     control: AsyncFd<OwnedFd>,
     child: Child,
 }
 
 /// Output of a zygote, before it forks.
 #[derive(Debug)]
-pub struct Output {
-    pub stdout: Option<ChildStdout>,
-    pub stderr: Option<ChildStderr>,
+pub(super) struct Output {
+    pub(super) stdout: Option<ChildStdout>,
+    pub(super) stderr: Option<ChildStderr>,
 }
 
 impl Zygote {
     /// Starts the interpreter and tells it about the application. Must be called on the main thread, which outlives
     /// every zygote.
-    pub fn start(python: &Path, settings: &Settings) -> io::Result<(Self, Output)> {
+    pub(super) fn start(python: &Path, settings: &Settings) -> io::Result<(Self, Output)> {
         let (ours, theirs) = packet_pair()?;
         let theirs = Arc::new(theirs);
         let extension = Arc::new(extension_file()?);
@@ -58,20 +58,17 @@ impl Zygote {
         let output = Output { stdout: child.stdout.take(), stderr: child.stderr.take() };
         set_nonblocking(&ours, true)?;
         let zygote = Self { control: crate::sys::readiness::watch(ours)?, child };
-        zygote.send(
-            &Order::Configure { version: monoceros_wire::VERSION, settings: settings.app.clone() },
-            &[],
-        )?;
+        zygote.send(&Order::Configure { version: monoceros_wire::VERSION, settings: settings.app.clone() }, &[])?;
         Ok((zygote, output))
     }
 
     /// Sends an order. The socket holds many of them; one that does not fit means that the zygote hangs.
-    pub fn send(&self, order: &Order, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    pub(super) fn send(&self, order: &Order, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
         zygote::send_message(self.control.get_ref().as_fd(), order, descriptors)
     }
 
     /// The next message; `None` when the zygote has closed its end. Cancel-safe.
-    pub async fn next(&self) -> io::Result<Option<News>> {
+    pub(super) async fn next(&self) -> io::Result<Option<News>> {
         loop {
             let mut guard = self.control.readable().await?;
             match zygote::receive_message::<News>(self.control.get_ref()) {
@@ -84,13 +81,13 @@ impl Zygote {
     }
 
     /// Waits for its end.
-    pub async fn wait(&mut self) -> io::Result<ExitStatus> {
+    pub(super) async fn wait(&mut self) -> io::Result<ExitStatus> {
         self.child.wait().await
     }
 }
 
 /// An exit status in words.
-pub fn describe(status: ExitStatus) -> String {
+pub(super) fn describe(status: ExitStatus) -> String {
     use monoceros_wire::zygote::ExitStatus as Status;
     let status = status.code().map(Status::Code).or(status.signal().map(Status::Signal));
     status.map_or_else(|| "ended".to_owned(), super::state::describe)

@@ -22,9 +22,7 @@ pub fn choose(candidates: impl IntoIterator<Item = Candidate>) -> Option<usize> 
         .into_iter()
         .enumerate()
         .filter(|(_, candidate)| candidate.in_flight < candidate.slots.saturating_add(candidate.ahead))
-        .min_by_key(|(_, candidate)| {
-            (candidate.in_flight >= candidate.slots, candidate.in_flight, !candidate.is_near)
-        })
+        .min_by_key(|(_, candidate)| (candidate.in_flight >= candidate.slots, candidate.in_flight, !candidate.is_near))
         .map(|(index, _)| index)
 }
 

@@ -197,7 +197,11 @@ impl Exchange {
             Kind::Trailers => Event::Trailers(payload),
             Kind::Message => {
                 state.buffered += payload.len();
-                Event::Message { bytes: payload, is_text: flags & monoceros_wire::frame::FLAG_TEXT != 0, is_last: is_end }
+                Event::Message {
+                    bytes: payload,
+                    is_text: flags & monoceros_wire::frame::FLAG_TEXT != 0,
+                    is_last: is_end,
+                }
             }
             Kind::Close => match message::decode_close(&payload) {
                 Ok((code, reason)) => Event::Close { code, reason },
@@ -234,34 +238,12 @@ impl Exchange {
         grant
     }
 
-    fn deliver_data(
-        &self,
-        mut state: MutexGuard<'_, State>,
-        bytes: Bytes,
-        is_end: bool,
-        interface: Interface,
-    ) -> u32 {
+    fn deliver_data(&self, mut state: MutexGuard<'_, State>, bytes: Bytes, is_end: bool, interface: Interface) -> u32 {
         state.over = is_end;
         let length = bytes.len() as u32;
         let is_slow = interface == Interface::Wsgi && state.buffered + bytes.len() > self.limits.memory;
-        if is_slow && state.spooled < self.limits.file {
-            if let Some(offset) = state.spool_bytes(&bytes) {
-                state.spooled += u64::from(length);
-                let merged = match state.pending.back_mut() {
-                    Some(Pending::Spooled { offset: start, length: held, is_end: end })
-                        if *start + *held == offset =>
-                    {
-                        *held += u64::from(length);
-                        *end = is_end;
-                        true
-                    }
-                    _ => false,
-                };
-                if !merged {
-                    state.push(Pending::Spooled { offset, length: u64::from(length), is_end });
-                }
-                return length;
-            }
+        if is_slow && state.spooled < self.limits.file && state.put_aside(&bytes, is_end) {
+            return length;
         }
         let grant = if is_slow {
             state.buffered += bytes.len();
@@ -401,12 +383,24 @@ impl State {
         }
     }
 
-    fn spool_bytes(&mut self, bytes: &[u8]) -> Option<u64> {
+    /// Puts bytes into the spool. False where the disk has no room: then the answer stays in memory and the worker
+    /// waits, slower but right.
+    fn put_aside(&mut self, bytes: &[u8], is_end: bool) -> bool {
         if self.spool.is_none() {
             self.spool = Spool::create().ok();
         }
-        // Without room on the disk the answer stays in memory and the worker waits: slower, but right.
-        self.spool.as_mut()?.append(bytes).ok()
+        let Some(Ok(offset)) = self.spool.as_mut().map(|spool| spool.append(bytes)) else { return false };
+        let added = bytes.len() as u64;
+        self.spooled += added;
+        if let Some(Pending::Spooled { offset: start, length, is_end: end }) = self.pending.back_mut()
+            && *start + *length == offset
+        {
+            *length += added;
+            *end = is_end;
+        } else {
+            self.push(Pending::Spooled { offset, length: added, is_end });
+        }
+        true
     }
 
     fn unspool(&mut self, offset: u64, length: u64, is_end: bool) -> Event {

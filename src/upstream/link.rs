@@ -194,9 +194,10 @@ impl Link {
         (0..shared.cells.len() as u32)
             .filter_map(|cell| shared.stream_of(cell).map(|(_, exchange)| (cell, exchange)))
             .filter(|(cell, exchange)| {
-                let is_old = self.page.read(*cell).is_some_and(|cell| {
-                    cell.phase == Phase::Entered && now.saturating_sub(cell.entered_at) > limit
-                });
+                let is_old = self
+                    .page
+                    .read(*cell)
+                    .is_some_and(|cell| cell.phase == Phase::Entered && now.saturating_sub(cell.entered_at) > limit);
                 is_old && exchange.reached() < super::error::Reached::Answering && !exchange.is_settled()
             })
             .map(|(_, exchange)| exchange)

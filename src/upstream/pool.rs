@@ -3,13 +3,13 @@
 //! A request is bound to a worker as late as possible: to one with a free slot, or, while the application is quick, to
 //! one that gets it a moment ahead of time and from which it can be recalled. Everything else waits here, in order.
 
+use super::Settings;
 use super::balance::{self, Candidate, RECALL_AFTER, ServiceTime};
 use super::error::{Cause, Reached, UpstreamError};
 use super::exchange::{Event, Exchange, SpoolLimits};
 use super::failover::{self, Decision};
 use super::link::{self, Link, Turn};
 use super::request::EncodedRequest;
-use super::Settings;
 use crate::roster::{Notice, Report, UpstreamEnd, WorkerNumber};
 use monoceros_wire::frame::{Kind, LINK};
 use monoceros_wire::sys::monotonic_now;
@@ -127,8 +127,7 @@ impl Pool {
     /// Sends a request on its way and returns the conversation about it.
     pub fn send(self: &Arc<Self>, request: EncodedRequest) -> Result<Conversation, UpstreamError> {
         let now = monotonic_now();
-        let limits =
-            SpoolLimits { memory: self.settings.response_memory, file: self.settings.response_file_max };
+        let limits = SpoolLimits { memory: self.settings.response_memory, file: self.settings.response_file_max };
         let exchange = Arc::new(Exchange::new(request, now, limits));
         let mut state = self.lock();
         if state.is_closed {
@@ -158,6 +157,11 @@ impl Pool {
         for exchange in waiting {
             exchange.fail(Cause::Unavailable);
         }
+    }
+
+    /// Whether the workers that serve now run an event loop.
+    pub fn is_asgi(&self) -> bool {
+        self.lock().members.iter().any(|member| member.state == MemberState::Serving && member.link.is_asgi())
     }
 
     pub fn load(&self) -> Load {

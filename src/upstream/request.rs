@@ -60,11 +60,6 @@ impl EncodedRequest {
 
     /// What decides about a second hand-out.
     pub fn traits(&self, entered_before: u32, handed_before: u32, body_started: bool) -> RequestTraits {
-        RequestTraits {
-            is_idempotent: self.is_idempotent,
-            is_replayable: !body_started,
-            entered_before,
-            handed_before,
-        }
+        RequestTraits { is_idempotent: self.is_idempotent, is_replayable: !body_started, entered_before, handed_before }
     }
 }

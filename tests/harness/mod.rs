@@ -1,3 +1,3 @@
 //! What the integration tests share.
 
-pub mod worker;
+pub(crate) mod worker;

@@ -1,5 +1,10 @@
 //! A worker written in Rust that does exactly what a test wants, and nothing by itself.
-#![allow(clippy::unwrap_used, dead_code, reason = "a failed unwrap is a failed test; not every test uses everything")]
+#![allow(
+    clippy::unwrap_used,
+    dead_code,
+    unreachable_pub,
+    reason = "a failed unwrap is a failed test; not every test uses everything"
+)]
 
 use bytes::Bytes;
 use monoceros::roster::Member;
@@ -163,13 +168,13 @@ impl MockWorker {
         *self.credits.entry(seen.stream).or_default() -= bytes as i64;
     }
 
-    pub async fn credit(&mut self, seen: &RequestSeen) -> i64 {
+    pub fn credit(&mut self, seen: &RequestSeen) -> i64 {
         while self.receive() {}
         self.credits.get(&seen.stream).copied().unwrap_or_default()
     }
 
     pub async fn wait_for_credit(&mut self, seen: &RequestSeen, wanted: i64) {
-        while self.credit(seen).await < wanted {
+        while self.credit(seen) < wanted {
             self.arrival().await;
         }
     }

@@ -448,7 +448,7 @@ class Worker:
         self.eof = False
         self.exit_code: int | None = None
         self.ready: tuple[str, int] | None = None
-        self.log_file = tempfile.TemporaryFile()
+        self.log_file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
         self.held: bytearray | None = None
 
     def __enter__(self) -> Worker:
@@ -485,8 +485,8 @@ class Worker:
                 os.dup2(null.fileno(), 0)
             os.dup2(self.log_file.fileno(), 1)
             os.dup2(self.log_file.fileno(), 2)
-            sys.stdout = open(1, "w", buffering=1, closefd=False)
-            sys.stderr = open(2, "w", buffering=1, closefd=False)
+            sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
+            sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
             if self.child_setup:
                 self.child_setup()
             extension = load_extension()

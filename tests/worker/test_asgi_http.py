@@ -5,7 +5,8 @@ import json
 import os
 
 import pytest
-from front import BODY_INLINE_MAX, Aborted, Kind, Phase, REQUEST_WINDOW, RESPONSE_WINDOW
+
+from front import BODY_INLINE_MAX, REQUEST_WINDOW, RESPONSE_WINDOW, Aborted, Kind, Phase
 
 
 async def respond(send, body=b"", status=200, headers=()):
@@ -181,7 +182,7 @@ def test_receive_in_a_task_and_with_a_timeout_loses_nothing(asgi):
             try:
                 second = await asyncio.wait_for(receive(), 0.01)
                 break
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 if timeouts == 0:
                     await send({"type": "http.response.start", "status": 200, "headers": []})
                     await send({"type": "http.response.body", "body": b"go", "more_body": True})
@@ -392,10 +393,11 @@ def test_a_blocked_send_raises_when_the_client_goes(asgi):
 
 def test_an_abandoned_large_send_is_still_completed(asgi):
     body = os.urandom(3_000_000)
+    kept = []
 
     async def app(scope, receive, send):
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        asyncio.ensure_future(send({"type": "http.response.body", "body": body}))
+        kept.append(asyncio.ensure_future(send({"type": "http.response.body", "body": body})))
 
     exchange = asgi(app).request()
     assert exchange.response().body == body

@@ -5,6 +5,7 @@ import signal
 import struct
 
 import pytest
+
 from front import EXIT_APP_LOAD, EXIT_LINK, Kind, LinkClosed, Phase, Worker
 
 
@@ -406,10 +407,11 @@ def test_drain_waits_for_background_work_and_cancels_leftovers(asgi):
 
 def test_drain_flushes_what_the_client_still_waits_for(asgi):
     body = bytes(3_000_000)
+    kept = []
 
     async def app(scope, receive, send):
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        asyncio.ensure_future(send({"type": "http.response.body", "body": body}))
+        kept.append(asyncio.ensure_future(send({"type": "http.response.body", "body": body})))
 
     worker = asgi(app)
     exchange = worker.request()

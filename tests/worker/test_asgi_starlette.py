@@ -4,18 +4,19 @@ import asyncio
 import os
 
 import pytest
+
 from front import Kind, Phase, decode_response_head
 
 pytest.importorskip("starlette")
 
-from starlette.applications import Starlette  # noqa: E402
-from starlette.background import BackgroundTask  # noqa: E402
-from starlette.endpoints import WebSocketEndpoint  # noqa: E402
-from starlette.middleware import Middleware  # noqa: E402
-from starlette.middleware.base import BaseHTTPMiddleware  # noqa: E402
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, StreamingResponse  # noqa: E402
-from starlette.routing import Mount, Route, WebSocketRoute  # noqa: E402
-from starlette.staticfiles import StaticFiles  # noqa: E402
+from starlette.applications import Starlette
+from starlette.background import BackgroundTask
+from starlette.endpoints import WebSocketEndpoint
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, StreamingResponse
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.staticfiles import StaticFiles
 
 
 class AddHeader(BaseHTTPMiddleware):
@@ -109,7 +110,7 @@ def worker(request, asgi, tmp_path):
         app.user_middleware.append(Middleware(AddHeader))
     worker = asgi(app, lifespan="on")
     worker.directory = tmp_path
-    yield worker
+    return worker
 
 
 def test_streaming_response(worker):

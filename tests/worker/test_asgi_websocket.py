@@ -5,6 +5,7 @@ import json
 import os
 
 import pytest
+
 from front import DATA_CHUNK_MAX, REQUEST_WINDOW, RESPONSE_WINDOW, Kind, Phase, decode_response_head
 
 
@@ -185,10 +186,12 @@ def test_sending_stops_at_the_window(asgi):
 
 
 def test_a_close_waits_for_the_messages_before_it(asgi):
+    kept = []
+
     async def app(scope, receive, send):
         await receive()
         await send({"type": "websocket.accept"})
-        asyncio.ensure_future(send({"type": "websocket.send", "bytes": bytes(1_500_000)}))
+        kept.append(asyncio.ensure_future(send({"type": "websocket.send", "bytes": bytes(1_500_000)})))
 
     exchange = connect(asgi(app))
     assert exchange.incoming() == bytes(1_500_000)

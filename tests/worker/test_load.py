@@ -6,6 +6,7 @@ import sys
 import textwrap
 
 import pytest
+
 from front import EXIT_APP_LOAD
 from supervisor import SOURCE, Zygote
 

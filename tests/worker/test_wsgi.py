@@ -6,7 +6,8 @@ import socket
 from wsgiref.validate import validator
 
 import pytest
-from front import Aborted, DATA_CHUNK_MAX, Kind, RESPONSE_WINDOW, Worker
+
+from front import DATA_CHUNK_MAX, RESPONSE_WINDOW, Aborted, Kind, Worker
 
 BODY = b"first line\nsecond\n\nlast without newline"
 
@@ -498,6 +499,7 @@ def test_hop_by_hop_fields_are_dropped():
     ("HEAD", "200 OK", [], iter([b"endless"] * 3), None),
     ("GET", "204 No Content", [], [b""], None),
     ("GET", "204 No Content", [], [b"wrong"], None),
+    ("GET", "204 No Content", [("Content-Length", "0")], [], None),
     ("GET", "304 Not Modified", [("ETag", "x")], [], None),
 ])
 def test_answers_without_a_body(method, status, headers, body, expected):

@@ -6,6 +6,7 @@ import os
 import tempfile
 
 import pytest
+
 from front import Aborted, FilePart, Kind, Worker
 
 CONTENT = bytes(range(256)) * 1000

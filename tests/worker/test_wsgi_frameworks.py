@@ -3,6 +3,7 @@
 import textwrap
 
 import pytest
+
 from front import Kind
 from supervisor import Zygote
 

@@ -6,8 +6,8 @@ import select
 import signal
 import subprocess
 
-
 import pytest
+
 from front import EXIT_APP_LOAD, EXIT_LINK, Phase
 from supervisor import SOURCE, Zygote
 
@@ -262,6 +262,16 @@ def test_an_old_interpreter_is_refused_in_words(version):
     assert result.returncode == EXIT_APP_LOAD
     assert result.stderr.startswith("monoceros needs Python 3.11 or newer")
     assert version in result.stderr
+
+
+def test_an_aborted_worker_says_where_it_hung(tmp_path):
+    (tmp_path / "busy.py").write_text(BUSY)
+    with Zygote(tmp_path, app="busy") as zygote:
+        worker = zygote.fork(1)
+        worker.request("GET", "/").wait_phase(Phase.ENTERED)
+        zygote.signal(1, signal.SIGABRT)
+        assert worker.exited() == {"signal": signal.SIGABRT}
+        assert 'busy.py", line 2 in app' in worker.log()
 
 
 ASGI = """

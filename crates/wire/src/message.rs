@@ -169,7 +169,7 @@ impl<'a> Request<'a> {
 }
 
 /// Header fields inside a payload, decoded one by one. Already checked for bounds.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Fields<'a> {
     count: usize,
     bytes: &'a [u8],

@@ -61,7 +61,7 @@ pub struct WorkerSettings {
     pub python_path: Vec<String>,
     /// Concurrent WSGI requests per worker.
     pub threads: u32,
-    /// Concurrent ASGI requests and WebSockets per worker.
+    /// Concurrent ASGI requests, WebSocket connections among them, per worker.
     pub concurrency: u32,
     /// Import the application in the zygote, before the first fork.
     pub preload: bool,

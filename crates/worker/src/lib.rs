@@ -4,6 +4,7 @@
 //! application and serves it on its link.
 
 pub mod asgi;
+mod forks;
 mod link;
 mod load;
 mod log;

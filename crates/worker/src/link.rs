@@ -5,7 +5,7 @@
 //! there is a request for them or nobody reads. A thread that waits for credit plays by the same rules, so the link is
 //! always read while anybody depends on it. With one thread nothing here ever waits for another.
 
-use crate::signals;
+use crate::{forks, signals};
 use monoceros_wire::codec::DecodeError;
 use monoceros_wire::frame::{Frame, Kind, StreamId};
 use monoceros_wire::inbound::Inbound;
@@ -217,6 +217,9 @@ impl Link {
 
     /// Writes what is queued. Only when the socket is full does it wait, with the GIL released.
     pub(crate) fn flush(&self, py: Python<'_>) -> Result<(), Halt> {
+        if forks::is_child() {
+            return Err(Halt::Cancelled);
+        }
         loop {
             match self.queue(|outbound| outbound.send_now(self.socket.as_fd())) {
                 Ok(true) => return Ok(()),

@@ -327,9 +327,8 @@ def detect_class(application, name):
         return "asgi"
     if hasattr(application, "__iter__") and (shape is None or shape.accepts(2)):
         return "wsgi"
-    if shape is not None and shape.accepts(1) and is_coroutine_function(getattr(application, "__call__", None)):
-        if not shape.accepts(0) and shape.names[:1] == ["scope"]:
-            raise Failure("interface", f"{name} is an ASGI 2 class", ASGI2_HINT)
+    if shape is not None and shape.accepts(1) and shape.names[:1] == ["scope"]:
+        raise Failure("interface", f"{name} is an ASGI 2 class", ASGI2_HINT)
     raise Failure("interface", f"{name} is a class, not an application", f"make an instance: {name}()")
 
 

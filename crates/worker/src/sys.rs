@@ -1,6 +1,9 @@
-//! What only raw calls can do: Python strings from Latin-1 bytes, and descriptors that arrive as plain numbers.
-#![expect(unsafe_code, reason = "PyUnicode_DecodeLatin1 and raw descriptors have no safe wrapper")]
+//! What only raw calls can do: Python strings from Latin-1 bytes, writing to Python's buffers, and descriptors that
+//! arrive as plain numbers.
+#![expect(unsafe_code, reason = "PyUnicode_DecodeLatin1, partial buffers and raw descriptors have no safe wrapper")]
 
+use pyo3::buffer::PyBuffer;
+use pyo3::exceptions::PyValueError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
@@ -15,6 +18,17 @@ pub(crate) fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, 
         let text = ffi::PyUnicode_DecodeLatin1(bytes.as_ptr().cast(), bytes.len().cast_signed(), std::ptr::null());
         Ok(Bound::from_owned_ptr_or_err(py, text)?.cast_into_unchecked())
     }
+}
+
+/// Copies `bytes` to the start of a writable Python buffer, and leaves the rest of it alone.
+pub(crate) fn write_start(_py: Python<'_>, buffer: &PyBuffer<u8>, bytes: &[u8]) -> PyResult<()> {
+    if buffer.readonly() || !buffer.is_c_contiguous() || buffer.len_bytes() < bytes.len() {
+        return Err(PyValueError::new_err("not a writable, contiguous buffer that is large enough"));
+    }
+    // SAFETY: the buffer is writable, contiguous and at least as long as `bytes`, it stays exported for this call, and
+    // being attached keeps Python code from touching it meanwhile. `bytes` is ours, so the two do not overlap.
+    unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), buffer.buf_ptr().cast::<u8>(), bytes.len()) };
+    Ok(())
 }
 
 /// Another descriptor of the same open file, close-on-exec. `descriptor` belongs to a Python object that the caller

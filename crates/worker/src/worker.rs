@@ -1,7 +1,7 @@
 //! A worker from fork to exit: take the seat, greet, load, serve, clean up.
 
 use crate::load::{self, Application};
-use crate::{asgi, signals, wsgi};
+use crate::{asgi, forks, signals, wsgi};
 use monoceros_wire::frame::{Kind, LINK};
 use monoceros_wire::message::{Hello, Interface};
 use monoceros_wire::outbound::Outbound;
@@ -13,7 +13,7 @@ use pyo3::types::PyDict;
 use rustix::process::{Pid, Signal};
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 /// What a freshly forked worker was given.
 pub(crate) struct Seat {
@@ -46,27 +46,12 @@ pub(crate) fn serve(
     page: Page,
     settings: &WorkerSettings,
 ) -> PyResult<i32> {
-    detach_forks(py, &socket)?;
+    forks::detach(py, &socket)?;
     let object = application.object.into_bound(py);
     match application.interface {
         Interface::Wsgi => wsgi::serve(py, object, socket, page, settings),
         Interface::Asgi => asgi::serve(py, object, socket, page, settings),
     }
-}
-
-/// A process that the application forks must not hold the link: its end is how the front learns of our death, and
-/// nobody else may answer on it. So there the number of the socket stands for an empty file.
-fn detach_forks(py: Python<'_>, socket: &OwnedFd) -> PyResult<()> {
-    let os = py.import("os")?;
-    let nothing = os.call_method1("open", ("/dev/null", os.getattr("O_RDWR")?))?;
-    let inheritable = false;
-    let replace = py
-        .import("functools")?
-        .call_method1("partial", (os.getattr("dup2")?, nothing, socket.as_raw_fd(), inheritable))?;
-    let hooks = PyDict::new(py);
-    hooks.set_item("after_in_child", replace)?;
-    os.call_method("register_at_fork", (), Some(&hooks))?;
-    Ok(())
 }
 
 /// Waits for the threads and runs the hooks that the interpreter would at its end.
@@ -116,6 +101,9 @@ fn prepare(py: Python<'_>, seat: &Seat) -> PyResult<()> {
             stream.call_method("reconfigure", (), Some(&line_buffering))?;
         }
     }
+    // A crash in native code then names the Python lines it came from, and so does a SIGABRT, with which the supervisor
+    // ends a worker that hangs.
+    py.import("faulthandler")?.call_method0("enable")?;
     Ok(())
 }
 

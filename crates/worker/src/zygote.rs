@@ -68,7 +68,7 @@ pub(crate) fn run(py: Python<'_>, control: OwnedFd) -> PyResult<Role> {
     signal.call_method1("signal", (signal.getattr("SIGCHLD")?, signal.getattr("SIG_DFL")?))?;
     worker::freeze(py)?;
     send_message(control.as_fd(), &Event::Loaded, &[])?;
-    Zygote { control, settings, application, children: Vec::new(), handler }.serve(py)
+    Ok(Zygote { control, settings, application, children: Vec::new(), handler }.serve(py))
 }
 
 fn started(py: Python<'_>) -> PyResult<Event> {
@@ -109,27 +109,47 @@ fn receive(py: Python<'_>, control: &OwnedFd) -> PyResult<Option<(Command, Vec<O
     }
 }
 
+/// What a zygote does after one round.
+enum Step {
+    Continue,
+    /// This is the child of a fork.
+    Become(Box<Seat>),
+    End,
+}
+
 impl Zygote {
-    fn serve(mut self, py: Python<'_>) -> PyResult<Role> {
+    fn serve(mut self, py: Python<'_>) -> Role {
         loop {
-            let has_command = self.wait(py)?;
-            if !self.reap() {
-                return Ok(self.end());
-            }
-            if !has_command {
-                continue;
-            }
-            match receive(py, &self.control)? {
-                Some((Command::Fork { worker }, descriptors)) => {
-                    if let Some(application) = self.fork(py, worker, descriptors)? {
-                        return Ok(Role::Worker(application));
-                    }
+            match self.step(py) {
+                Ok(Step::Continue) => {}
+                Ok(Step::Become(seat)) => return Role::Worker(seat),
+                Ok(Step::End) => return self.end(0),
+                Err(error) => {
+                    error.display(py);
+                    return self.end(1);
                 }
-                Some((Command::Signal { worker, signal }, _)) => self.signal(worker, signal),
-                Some((Command::Configure { .. }, _)) => complain(py, "configured twice; the first settings stay"),
-                Some((Command::Exit, _)) | None => return Ok(self.end()),
             }
         }
+    }
+
+    /// Waits for something to happen and deals with it.
+    fn step(&mut self, py: Python<'_>) -> PyResult<Step> {
+        let has_command = self.wait(py)?;
+        if !self.reap() {
+            return Ok(Step::End);
+        }
+        if !has_command {
+            return Ok(Step::Continue);
+        }
+        match receive(py, &self.control)? {
+            Some((Command::Fork { worker }, descriptors)) => {
+                return Ok(self.fork(py, worker, descriptors)?.map_or(Step::Continue, Step::Become));
+            }
+            Some((Command::Signal { worker, signal }, _)) => self.signal(worker, signal),
+            Some((Command::Configure { .. }, _)) => complain(py, "configured twice; the first settings stay"),
+            Some((Command::Exit, _)) | None => return Ok(Step::End),
+        }
+        Ok(Step::Continue)
     }
 
     /// Waits until there is a command (true) or a child may have ended.
@@ -204,7 +224,7 @@ impl Zygote {
     }
 
     /// Ends all workers at once.
-    fn end(self) -> Role {
+    fn end(self, code: i32) -> Role {
         for child in &self.children {
             let _ = rustix::process::kill_process(child.pid, Signal::KILL);
         }
@@ -214,7 +234,7 @@ impl Zygote {
                 let _ = send_message(self.control.as_fd(), &event, &[]);
             }
         }
-        Role::Zygote { code: 0 }
+        Role::Zygote { code }
     }
 }
 

@@ -203,8 +203,12 @@ class Server:
     # What it says
 
     def log(self) -> str:
-        """Everything on stderr so far, without colours."""
-        return _COLOUR.sub("", self._log_path.read_text(errors="replace"))
+        """Everything on stderr and what the workers printed on stdout so far, without colours."""
+        return _COLOUR.sub("", self._log_path.read_text(errors="replace") + self._worker_output())
+
+    def _worker_output(self) -> str:
+        lines = self.output().splitlines(keepends=True)
+        return "".join(line for line in lines if re.match(r"(w\d+|app) \| ", line))
 
     def output(self) -> str:
         """Everything on stdout so far."""

@@ -79,7 +79,7 @@ impl ScopeFactory {
         scope.set_item(intern!(py, "raw_path"), PyBytes::new(py, facts.path))?;
         scope.set_item(intern!(py, "query_string"), PyBytes::new(py, facts.query))?;
         scope.set_item(intern!(py, "root_path"), &self.root_path)?;
-        scope.set_item(intern!(py, "headers"), headers(py, request.fields)?)?;
+        scope.set_item(intern!(py, "headers"), headers(py, request.fields.clone())?)?;
         scope.set_item(intern!(py, "client"), client(py, facts.client_address, facts.client_port)?)?;
         scope.set_item(intern!(py, "server"), self.server(py, facts.server_address, facts.server_port)?)?;
         scope.set_item(intern!(py, "state"), self.state.bind(py).copy()?)?;
@@ -92,7 +92,7 @@ impl ScopeFactory {
         if is_http {
             scope.set_item(intern!(py, "method"), method(py, facts.method))?;
         } else {
-            scope.set_item(intern!(py, "subprotocols"), subprotocols(py, request.fields)?)?;
+            scope.set_item(intern!(py, "subprotocols"), subprotocols(py, request.fields.clone())?)?;
         }
         Ok(scope)
     }

@@ -125,7 +125,7 @@ impl Environs {
     fn set_fields(&mut self, environ: &Bound<'_, PyDict>, request: &Request<'_>) -> PyResult<()> {
         let py = environ.py();
         let mut expected = environ.len();
-        for (name, value) in request.fields {
+        for (name, value) in request.fields.clone() {
             if let Some(key) = self.key(py, name)? {
                 environ.set_item(key, latin1(py, value)?)?;
                 expected += 1;
@@ -138,7 +138,7 @@ impl Environs {
     fn join_repeated(&mut self, environ: &Bound<'_, PyDict>, request: &Request<'_>) -> PyResult<()> {
         let py = environ.py();
         let mut joined: HashMap<&[u8], (usize, Vec<u8>)> = HashMap::new();
-        for (name, value) in request.fields {
+        for (name, value) in request.fields.clone() {
             let (count, text) = joined.entry(name).or_default();
             if *count > 0 {
                 text.extend_from_slice(if name == b"cookie" { b"; " } else { b"," });
@@ -172,13 +172,15 @@ impl Environs {
         let prefix: &[u8] = if matches!(name, b"content-type" | b"content-length") { b"" } else { b"HTTP_" };
         let upper = name.iter().map(|&byte| if byte == b'-' { b'_' } else { byte.to_ascii_uppercase() });
         let key: Vec<u8> = prefix.iter().copied().chain(upper).collect();
-        let key = match std::str::from_utf8(&key) {
-            Ok(text) if name.len() <= KEY_LENGTH_MAX => PyString::intern(py, text),
-            _ => return latin1(py, &key).map(Some),
-        };
-        if self.keys.len() < KEYS_MAX {
-            self.keys.insert(name.into(), key.clone().unbind());
+        if name.len() > KEY_LENGTH_MAX || self.keys.len() >= KEYS_MAX {
+            return latin1(py, &key).map(Some);
         }
+        // Interned only when remembered: some versions of Python never free an interned string.
+        let key = match std::str::from_utf8(&key) {
+            Ok(text) => PyString::intern(py, text),
+            Err(_) => latin1(py, &key)?,
+        };
+        self.keys.insert(name.into(), key.clone().unbind());
         Ok(Some(key))
     }
 

@@ -22,6 +22,8 @@ pub(super) struct Exchange {
     hints: Py<EarlyHints>,
     stream: StreamId,
     cell: u32,
+    /// When the application was called, in nanoseconds of the monotonic clock.
+    entered_at: u64,
     is_head_request: bool,
     head: Option<Head>,
     is_head_sent: bool,
@@ -127,6 +129,7 @@ impl Exchange {
             hints,
             stream,
             cell,
+            entered_at: 0,
             is_head_request: is_head,
             head: None,
             is_head_sent: false,
@@ -139,6 +142,16 @@ impl Exchange {
 
     pub(super) fn stream(&self) -> StreamId {
         self.stream
+    }
+
+    pub(super) fn set_entered_at(&mut self, nanoseconds: u64) {
+        self.entered_at = nanoseconds;
+    }
+
+    /// Stores how long the application took, where the front finds it with the last frame.
+    fn record_service(&self) {
+        let elapsed = monoceros_wire::sys::monotonic_now().saturating_sub(self.entered_at);
+        self.link.page.record_service(self.cell, elapsed);
     }
 
     pub(super) fn is_ended(&self) -> bool {
@@ -207,6 +220,7 @@ impl Exchange {
         self.push_file(descriptor, FileRange { offset, length });
         self.sent = length;
         self.is_ended = true;
+        self.record_service();
         self.link.flush(py)?;
         Ok(true)
     }
@@ -239,6 +253,9 @@ impl Exchange {
             }
         }
         self.is_ended = is_last;
+        if is_last {
+            self.record_service();
+        }
         Ok(self.link.flush(py)?)
     }
 

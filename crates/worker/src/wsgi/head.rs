@@ -32,15 +32,16 @@ static DROPPED: AtomicU8 = AtomicU8::new(0);
 impl Head {
     /// Checks what was given to `start_response`.
     pub(super) fn parse(status: &Bound<'_, PyAny>, fields: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let status = parse_status(status)?;
-        let mut head = Self::parse_fields(fields)?;
-        head.status = status;
-        Ok(head)
+        Self { status: parse_status(status)?, ..Self::default() }.with_fields(fields)
     }
 
-    /// Checks a list of `(name, value)` tuples.
-    pub(super) fn parse_fields(fields: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let mut head = Self::default();
+    /// Checks the fields of an informational response, a list of `(name, value)` tuples.
+    pub(super) fn parse_hint(fields: &Bound<'_, PyAny>) -> PyResult<Self> {
+        Self { status: 103, ..Self::default() }.with_fields(fields)
+    }
+
+    fn with_fields(mut self, fields: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let head = &mut self;
         if let Ok(list) = fields.cast::<PyList>() {
             for field in list {
                 head.add(&field)?;
@@ -54,7 +55,7 @@ impl Head {
         if head.ends.len() >= HEADERS_MAX || head.text.len() + 4 * head.ends.len() + 64 > HEAD_MAX {
             return Err(PyValueError::new_err("too many header fields"));
         }
-        Ok(head)
+        Ok(self)
     }
 
     /// The fields as they are sent.
@@ -131,6 +132,10 @@ impl Head {
         if name == b"content-length" {
             let length = parse_length(value)
                 .ok_or_else(|| PyValueError::new_err(format!("invalid Content-Length {}", value.escape_ascii())))?;
+            // RFC 9110 §8.6 forbids it there; some frameworks add a zero to everything.
+            if self.status == 204 {
+                return Ok(false);
+            }
             return match self.content_length.replace(length) {
                 None => Ok(true),
                 Some(earlier) if earlier == length => Ok(false),

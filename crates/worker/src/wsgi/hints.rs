@@ -30,12 +30,12 @@ impl EarlyHints {
 impl EarlyHints {
     /// Takes a list of `(name, value)` tuples. Too late for hints is no error: they are an optimisation.
     fn __call__(&self, py: Python<'_>, headers: &Bound<'_, PyAny>) -> PyResult<()> {
-        let head = Head::parse_fields(headers)?;
+        let head = Head::parse_hint(headers)?;
         let stream = *self.stream.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(stream) = stream else { return Ok(()) };
-        let encoded = self
-            .link
-            .queue(|out| out.push_with(stream, Kind::Hint, 0, |into| encode_response(into, 103, head.fields())));
+        let encoded = self.link.queue(|out| {
+            out.push_with(stream, Kind::Hint, 0, |into| encode_response(into, head.status, head.fields()))
+        });
         if encoded.is_ok() {
             crate::wsgi::exchange::ignore_cancelled(self.link.flush(py))?;
         }

@@ -1,5 +1,6 @@
 //! `wsgi.input`: real Python `io` objects, so that every mix of `read`, `readline` and iteration is right.
 
+use crate::sys;
 use monoceros_wire::message::{BodySource, Request};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyValueError;
@@ -74,14 +75,7 @@ impl BodyFile {
         let py = buffer.py();
         let buffer = PyBuffer::<u8>::get(buffer)?;
         let bytes = self.take(py, buffer.len_bytes() as u64)?;
-        // The lengths must agree, so a short read goes through a view of its size.
-        if bytes.len() == buffer.len_bytes() {
-            buffer.copy_from_slice(py, &bytes)?;
-        } else {
-            let mut whole = buffer.to_vec(py)?;
-            whole[..bytes.len()].copy_from_slice(&bytes);
-            buffer.copy_from_slice(py, &whole)?;
-        }
+        sys::write_start(py, &buffer, &bytes)?;
         Ok(bytes.len())
     }
 

@@ -13,9 +13,10 @@ mod respond;
 
 pub(crate) use file_wrapper::FileWrapper;
 
+use crate::forks;
 use crate::link::{Fault, Halt, Link, Next};
 use crate::log::complain;
-use crate::worker::exit_code;
+use crate::worker::{exit_code, exit_now};
 use environ::Environs;
 use exchange::{Exchange, Failure};
 use hints::EarlyHints;
@@ -140,12 +141,18 @@ impl Server {
         let is_head = request.facts.method == b"HEAD";
         let exchange = Exchange::new(Arc::clone(&self.link), self.hints.clone_ref(py), stream, request.cell, is_head);
         let exchange = Bound::new(py, exchange)?;
-        if !self.link.page.enter(request.cell, stream, monoceros_wire::sys::monotonic_now(), thread) {
+        let now = monoceros_wire::sys::monotonic_now();
+        if !self.link.page.enter(request.cell, stream, now, thread) {
             return Ok(After::Next);
         }
+        exchange.borrow_mut().set_entered_at(now);
         self.hints.get().set_stream(Some(stream));
         let result = self.call(py, &environ, &exchange);
         self.hints.get().set_stream(None);
+        if forks::is_child() {
+            // The application forked and let both processes return. This one's work ends here.
+            exit_now(py, 0)?;
+        }
         let after = match result {
             Ok(()) => After::Next,
             Err(failure) => self.fail(py, &request, &exchange, failure),
@@ -177,13 +184,14 @@ impl Server {
             (exchange.is_ended(), exchange.is_cancelled())
         };
         let abort = match &failure {
-            Failure::Cancelled => return After::Next,
+            // Nobody reads it, but the front must know that this thread is free again.
+            Failure::Cancelled => Abort::Incomplete,
             Failure::Incomplete(message) => {
                 complain(py, &format!("{message}: {}", line()));
                 Abort::Incomplete
             }
             Failure::Raised(error) if is_cancelled && error.is_instance_of::<PyBrokenPipeError>(py) => {
-                return After::Next;
+                Abort::Incomplete
             }
             Failure::Raised(error) => {
                 complain(py, &format!("the application failed: {}", line()));
