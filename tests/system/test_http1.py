@@ -1,5 +1,6 @@
 """HTTP/1.1 on the wire: pipelining, 100-continue, chunks, trailers, HTTP/1.0, and a few requests that are refused."""
 
+import contextlib
 import json
 
 import pytest
@@ -159,6 +160,7 @@ def test_requests_that_two_servers_could_understand_differently(server: Server, 
         connection.send(request_bytes)
         answer = connection.response()
         assert answer.status in (400, 405, 501, 505), answer
-        connection.send(f"GET / HTTP/1.1\r\n{HOST}Connection: close\r\n\r\n")
         if answer.status == 400:
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                connection.send(f"GET / HTTP/1.1\r\n{HOST}Connection: close\r\n\r\n")
             assert b"hello" not in connection.rest()

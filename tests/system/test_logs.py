@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from harness import Server
+from harness import Server, eventually
 
 APPLICATIONS = pytest.mark.parametrize("app", ["plain_wsgi:app", "plain_asgi:app"], ids=["wsgi", "asgi"])
 
@@ -17,9 +17,10 @@ def test_output_of_workers_has_their_number(app: str) -> None:
         numbers = set()
         for turn in range(40):
             assert httpx.get(f"{server.url}/prints", params={"word": f"turn{turn}"}, timeout=30).text == "printed"
-            out = server.wait_for_log(rf"\bw(\d+) \| on stdout: turn{turn}\b")[1]
-            assert server.wait_for_log(rf"\bw(\d+) \| on stderr: turn{turn}\b")[1] == out
-            numbers.add(out)
+            number = server.wait_for_log(rf"^w(\d+) \| on stderr: turn{turn}$")[1]
+            # What a worker prints on stdout is on the program's stdout.
+            eventually(lambda: f"w{number} | on stdout: turn{turn}\n" in server.output(), "line on stdout")  # noqa: B023
+            numbers.add(number)
         assert numbers <= {"1", "2"}
 
 
@@ -70,12 +71,12 @@ def test_access_log_on_standard_output() -> None:
 def test_access_log_in_a_file_has_no_forged_lines(tmp_path: Path) -> None:
     target = tmp_path / "access.log"
     with Server("plain_wsgi:app", "--access-log", target) as server:
-        httpx.get(f"{server.url}/pid", headers={"user-agent": 'evil" \x1b[31m\\ agent'}, timeout=30)
+        httpx.get(f"{server.url}/pid", headers={"user-agent": 'evil" 200 \\ "agent'}, timeout=30)
         httpx.get(f"{server.url}/%0a127.0.0.1%20forged", timeout=30)
         server.stop()
     lines = target.read_text().splitlines()
     assert len(lines) == 2
-    assert not any("\x1b" in line for line in lines)
+    assert not any(line.startswith("127.0.0.1 forged") for line in lines)
 
 
 def test_log_level() -> None:

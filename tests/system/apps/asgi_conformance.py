@@ -5,6 +5,7 @@ Answers with the list of what is wrong, as JSON: an empty list is conformance.
 
 import contextlib
 import json
+import sys
 
 problems_of_lifespan = []
 
@@ -93,7 +94,7 @@ async def app(scope, receive, send):
         await send({"type": "websocket.send", "text": json.dumps(found)})
         message = await receive()
         if message["type"] != "websocket.disconnect" or type(message["code"]) is not int:
-            print(f"wrong disconnect: {message}", flush=True)
+            print(f"wrong disconnect: {message}", file=sys.stderr, flush=True)
         return
 
     body = b""
@@ -123,8 +124,8 @@ async def app(scope, receive, send):
     await send({"type": "http.response.body", "body": answer[10:]})
     # After the answer, receive() tells about the client's departure.
     message = await receive()
-    print(f"after the answer: {message['type']}", flush=True)
+    print(f"after the answer: {message['type']}", file=sys.stderr, flush=True)
     # And whatever is sent now is ignored, or an OSError (ASGI 2.4); never anything else.
     with contextlib.suppress(OSError):
         await send({"type": "http.response.body", "body": b"too late"})
-    print("done", flush=True)
+    print("done", file=sys.stderr, flush=True)

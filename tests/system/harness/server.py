@@ -217,7 +217,7 @@ class Server:
     def wait_for_log(self, pattern: str, timeout: float = processes.PATIENCE) -> re.Match[str]:
         """Waits until a line of the log matches."""
         try:
-            return eventually(lambda: re.search(pattern, self.log()), f"log line /{pattern}/", timeout)
+            return eventually(lambda: re.search(pattern, self.log(), re.MULTILINE), f"log line /{pattern}/", timeout)
         except AssertionError as error:
             raise AssertionError(f"{error}\nlog:\n{self.log()}") from None
 
