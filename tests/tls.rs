@@ -2,6 +2,7 @@
 //! are wrong.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+#[allow(dead_code, reason = "the tests of the gate use all of it")]
 #[path = "gate/echo.rs"]
 mod echo;
 

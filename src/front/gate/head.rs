@@ -179,7 +179,8 @@ impl Facts {
                 self.connection_upgrade |= has_element(value, b"upgrade");
             }
             14 if name.eq_ignore_ascii_case(b"content-length") => {
-                if self.content_length.replace(decimal(value).ok_or(Refusal::ContentLength)?).is_some() {
+                let length = decimal(value).ok_or(Refusal::ContentLength)?;
+                if self.content_length.replace(length).is_some() {
                     return Err(Refusal::ContentLengthTwice);
                 }
             }
