@@ -19,7 +19,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 /// Answers with the request as text. `x-test` asks for something else: `early` does not read the body, `large` sends
 /// 16 MiB, `tunnel` accepts the upgrade and sends back what comes.
 #[derive(Debug)]
-pub struct Echo;
+pub(crate) struct Echo;
 
 impl Answer for Echo {
     async fn answer(self: Arc<Self>, connection: Arc<ConnectionInfo>, request: Request<Incoming>) -> Response<Body> {
@@ -68,7 +68,7 @@ impl Answer for Echo {
 
 /// A running front with one thread; ends when dropped.
 #[derive(Debug)]
-pub struct Front {
+pub(crate) struct Front {
     pub address: SocketAddr,
     pub placement: Arc<accept::Placement>,
     pub drain: Arc<Drain>,
@@ -76,16 +76,16 @@ pub struct Front {
 }
 
 /// Limits small enough to be reached.
-pub fn limits() -> limits::Settings {
+pub(crate) fn limits() -> limits::Settings {
     limits::Settings { header_bytes: 8192, target_bytes: 1024, header_fields: 20, ..limits::Settings::default() }
 }
 
 impl Front {
-    pub fn start(limits: &limits::Settings) -> Self {
+    pub(crate) fn start(limits: &limits::Settings) -> Self {
         Self::start_with(limits, Purpose::Http, None, 1)
     }
 
-    pub fn start_with(
+    pub(crate) fn start_with(
         limits: &limits::Settings,
         purpose: Purpose,
         tls: Option<&Arc<rustls::ServerConfig>>,

@@ -250,6 +250,9 @@ fn a_fragment_is_cut_off() {
     assert!(matches!(outcome, Outcome::Answered(200, text) if text.starts_with("GET /a\n")));
 }
 
+/// Sends one of many frames; the number counts them.
+type Flood<'front> = &'front dyn Fn(&mut Client, u32);
+
 #[test]
 fn floods_are_calmed() {
     let front = Front::start(&limits());
@@ -274,7 +277,7 @@ fn floods_are_calmed() {
         }
         client.send(9, 0, 1, &block(&[("x", "y")]));
     };
-    let floods: [(&str, &dyn Fn(&mut Client, u32)); 6] = [
+    let floods: [(&str, Flood<'_>); 6] = [
         ("rapid reset", &rapid_reset),
         ("ping", &ping),
         ("settings", &settings),

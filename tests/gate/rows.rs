@@ -2,7 +2,7 @@
 
 /// What is expected of a row.
 #[derive(Debug, Clone, Copy)]
-pub enum Expected {
+pub(crate) enum Expected {
     /// This status, then the connection is closed and nothing more of it is read.
     Refused(u16),
     /// 200; the echo has this in it, and the connection goes on.
@@ -14,10 +14,10 @@ pub enum Expected {
 use Expected::{Passed, Refused, Without};
 
 /// Name, bytes, what is expected.
-pub type Row = (&'static str, &'static [u8], Expected);
+pub(crate) type Row = (&'static str, &'static [u8], Expected);
 
 /// In the order of the research's table.
-pub const ROWS: &[Row] = &[
+pub(crate) const ROWS: &[Row] = &[
     ("content-length and transfer-encoding", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", Refused(400)),
     ("transfer-encoding and content-length", b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n", Refused(400)),
     ("two equal content-lengths", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nhi", Refused(400)),
