@@ -270,7 +270,7 @@ impl<A: Answer> Service<A> {
                 let (mut stand_in, _) = request.into_parts();
                 // What was really asked cannot be quoted: it is not even a request.
                 stand_in.method = Method::from_bytes(b"-").unwrap_or_default();
-                self.turn_away(&stand_in, refused.refusal, &refused.asker)
+                self.turn_away(&stand_in, refused.refusal, refused.asker)
             }
             _ => self.examined(request).await,
         };
@@ -287,8 +287,8 @@ impl<A: Answer> Service<A> {
         Ok(response.map(|body| Tracked { body, exchange }))
     }
 
-    fn turn_away(&self, request: &request::Parts, refusal: Refusal, asker: &Asker) -> Response<super::body::Body> {
-        let response = rescue::page(&Failure::Refused(refusal), asker);
+    fn turn_away(&self, request: &request::Parts, refusal: Refusal, asker: Asker) -> Response<super::body::Body> {
+        let response = rescue::page(&Failure::Refused(refusal), &asker);
         self.answer.turned_away(&self.info, request, response.status());
         response
     }
@@ -297,7 +297,7 @@ impl<A: Answer> Service<A> {
         let (mut parts, body) = request.into_parts();
         let asker = Asker::of(&parts);
         if let Err(refusal) = meaning::examine(&mut parts, self.info.tls.is_some()) {
-            return self.turn_away(&parts, refusal, &asker);
+            return self.turn_away(&parts, refusal, asker);
         }
         if let Purpose::RedirectToHttps { port } = self.purpose {
             return redirect::to_https(&parts, port);
