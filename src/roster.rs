@@ -49,6 +49,10 @@ pub enum Report {
     Overdue {
         worker: WorkerNumber,
     },
+    /// It has not even taken up a request that was handed to it a whole time-out ago.
+    Stuck {
+        worker: WorkerNumber,
+    },
 }
 
 /// The supervisor's end.

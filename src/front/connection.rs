@@ -4,6 +4,7 @@ use super::accept::{Origin, Presence};
 use super::drain::Shutdown;
 use super::exchange::{Decision, Exchange, Ledger, Tracked};
 use super::gate::{Refusal, WebSocket, meaning};
+use super::hints::EarlyHints;
 use super::inspect::http1::Http1Stream;
 use super::inspect::http2::Http2Stream;
 use super::rescue::{self, Asker, Failure};
@@ -303,6 +304,9 @@ impl<A: Answer> Service<A> {
             return redirect::to_https(&parts, port);
         }
         let upgradable = parts.extensions.get::<WebSocket>().is_some();
+        if parts.version == Version::HTTP_11 {
+            parts.extensions.insert(EarlyHints(Arc::clone(&self.ledger)));
+        }
         let request = Request::from_parts(parts, body);
         let response = Arc::clone(&self.answer).answer(Arc::clone(&self.info), request).await;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS && !upgradable {

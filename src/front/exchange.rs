@@ -28,6 +28,9 @@ pub(super) struct Ledger {
     reader: Mutex<Option<Waker>>,
     /// The connection is to end after what it has taken in.
     closing: AtomicBool,
+    /// An informational response waits to be written.
+    has_hint: AtomicBool,
+    hint: Mutex<Vec<u8>>,
 }
 
 /// How an upgrade request was answered.
@@ -63,6 +66,20 @@ impl Ledger {
 
     pub(super) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Relaxed)
+    }
+
+    /// Gives an informational response to the stream, which writes it when nothing else is being written.
+    pub(super) fn hint(&self, bytes: &[u8]) {
+        self.hint.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        self.has_hint.store(true, Ordering::Release);
+    }
+
+    /// What [`Ledger::hint`] was given since the last call.
+    pub(super) fn take_hint(&self) -> Vec<u8> {
+        if !self.has_hint.swap(false, Ordering::Acquire) {
+            return Vec::new();
+        }
+        std::mem::take(&mut *self.hint.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Tells the reader how the request `number` was answered, if it waits for that one.

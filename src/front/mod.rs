@@ -8,6 +8,7 @@ mod exchange;
 pub mod files;
 mod forward;
 pub mod gate;
+mod hints;
 mod inspect;
 pub mod intake;
 pub mod limits;

@@ -2,6 +2,7 @@
 
 use super::body::Body;
 use super::files::{ALLOWED_METHODS, Files, Outcome};
+use super::hints::EarlyHints;
 use super::intake;
 use super::rescue::{self, Asker, Failure};
 use super::websocket::handshake::{self, Opening};
@@ -101,7 +102,7 @@ impl Pipeline {
         let intake = intake::read(body, limits).await?;
         let request = forward::encode(connection, parts, Protocol::Http, intake.source, intake.length, intake.body)?;
         let conversation = self.pool.send(request)?;
-        self.first_answer(conversation, worker).await
+        self.first_answer(conversation, parts.extensions.get(), worker).await
     }
 
     /// The body piece by piece, while the worker already runs (`--stream-request`).
@@ -126,12 +127,13 @@ impl Pipeline {
                 let _ = sender.send_now(Kind::Cancel, Vec::new()).await;
             }
         });
-        self.first_answer(conversation, worker).await
+        self.first_answer(conversation, parts.extensions.get(), worker).await
     }
 
     async fn first_answer(
         &self,
         conversation: Conversation,
+        hints: Option<&EarlyHints>,
         worker: &mut Option<u32>,
     ) -> Result<Response<Body>, Failure> {
         loop {
@@ -140,8 +142,11 @@ impl Pipeline {
                     *worker = conversation.worker();
                     return Ok(reply::respond(conversation, &payload, is_end)?);
                 }
-                // hyper cannot send informational responses from a server yet.
-                Event::Hint(_) => {}
+                Event::Hint(payload) => {
+                    if let Some(hints) = hints {
+                        hints.send(&payload);
+                    }
+                }
                 Event::Failed(error) => {
                     *worker = error.worker;
                     return Err(error.into());

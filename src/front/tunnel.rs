@@ -29,13 +29,15 @@ pub(super) async fn run(
         return;
     };
     let (to_worker, messages) = mpsc::channel(MESSAGES_WAITING);
-    let pump = tokio::spawn(pass_on(messages, conversation.sender()));
+    let mut pump = tokio::spawn(pass_on(messages, conversation.sender()));
     let conversation = Arc::new(conversation);
     let from_worker = Answers { conversation: Arc::clone(&conversation), partial: BytesMut::new(), is_over: false };
     session::run(TokioIo::new(upgraded), to_worker, from_worker, &settings, deflate.as_ref()).await;
     // The client's last messages and its close code reach the worker before the conversation ends; an application
     // that does not take them learns, after a while, only that the client is gone.
-    let _ = tokio::time::timeout(settings.close_timeout, pump).await;
+    if tokio::time::timeout(settings.close_timeout, &mut pump).await.is_err() {
+        pump.abort();
+    }
     drop(conversation);
 }
 

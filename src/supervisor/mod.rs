@@ -111,6 +111,7 @@ fn event_of(report: Report) -> Event {
         Report::BootFailed { worker, failure } => Event::BootFailed { worker, failure },
         Report::LinkLost { worker, reason } => Event::LinkLost { worker, reason },
         Report::Overdue { worker } => Event::Overdue { worker },
+        Report::Stuck { worker } => Event::Stuck { worker },
     }
 }
 
@@ -280,6 +281,9 @@ fn say(saying: Saying) {
         Saying::BootTimeout { worker } => tracing::error!("worker {worker} was not ready in time and is killed"),
         Saying::Overdue { worker } => {
             tracing::error!("worker {worker} did not answer in time (--timeout) and is killed and replaced");
+        }
+        Saying::Stuck { worker } => {
+            tracing::error!("worker {worker} does not take up requests; it is killed and what it held goes to others");
         }
         Saying::GraceOver { workers } => {
             tracing::warn!("{workers} workers did not finish in time (--graceful-timeout) and are killed");

@@ -19,6 +19,9 @@ const PAUSE_MIN: Duration = Duration::from_millis(250);
 /// Longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(15);
 
+/// For killed processes to be gone.
+const KILL_GRACE: Duration = Duration::from_secs(5);
+
 /// What the machine has to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
@@ -65,6 +68,10 @@ pub enum Event {
     },
     /// One of its requests has passed its time-out.
     Overdue {
+        worker: WorkerNumber,
+    },
+    /// It does not take up what is handed to it.
+    Stuck {
         worker: WorkerNumber,
     },
     /// Finish what is going on, then end.
@@ -114,6 +121,9 @@ pub enum Saying {
         worker: WorkerNumber,
     },
     Overdue {
+        worker: WorkerNumber,
+    },
+    Stuck {
         worker: WorkerNumber,
     },
     GraceOver {
@@ -171,8 +181,13 @@ enum Zygote {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stop {
     No,
-    Gracefully { deadline: Instant },
-    Now,
+    Gracefully {
+        deadline: Instant,
+    },
+    /// Everybody was killed; after the deadline nobody is waited for any more.
+    Now {
+        deadline: Instant,
+    },
 }
 
 /// See the module.
@@ -209,11 +224,12 @@ impl Supervisor {
     /// When [`Event::Tick`] is due.
     pub fn wake_at(&self) -> Option<Instant> {
         let booting = self.workers.values().filter(|worker| worker.state == WorkerState::Booting);
-        let grace = match self.stop {
-            Stop::Gracefully { deadline } => Some(deadline),
-            _ => None,
+        // When stopping nothing is started, so no pause ends.
+        let (pause, deadline) = match self.stop {
+            Stop::No => (self.pause_until, None),
+            Stop::Gracefully { deadline } | Stop::Now { deadline } => (None, Some(deadline)),
         };
-        booting.map(|worker| worker.boot_deadline).chain(self.pause_until).chain(grace).min()
+        booting.map(|worker| worker.boot_deadline).chain(pause).chain(deadline).min()
     }
 
     /// Workers that can serve.
@@ -247,8 +263,9 @@ impl Supervisor {
             Event::LinkLost { worker, reason } => self.link_lost(worker, &reason, &mut actions),
             Event::Exited { worker, status } => self.exited(now, worker, status, &mut actions),
             Event::Overdue { worker } => self.overdue(worker, &mut actions),
+            Event::Stuck { worker } => self.stuck(worker, &mut actions),
             Event::StopGracefully => self.stop_gracefully(now, &mut actions),
-            Event::StopQuickly => self.stop_now(&mut actions),
+            Event::StopQuickly => self.stop_now(now, &mut actions),
         }
         if !self.is_finished {
             self.pursue(now, &mut actions);
@@ -262,10 +279,11 @@ impl Supervisor {
             && now >= deadline
         {
             actions.push(Action::Say(Saying::GraceOver { workers: self.workers.len() as u32 }));
-            self.stop_now(actions);
+            self.stop_now(now, actions);
         }
         if self.stop != Stop::No {
-            if self.workers.is_empty() {
+            // The end of the zygote is the end of its children, however it comes about.
+            if self.workers.is_empty() || matches!(self.stop, Stop::Now { deadline } if now >= deadline) {
                 actions.push(Action::EndZygote);
                 self.finish(Outcome::Stopped, actions);
             }
@@ -402,6 +420,16 @@ impl Supervisor {
         }
     }
 
+    fn stuck(&mut self, number: WorkerNumber, actions: &mut Vec<Action>) {
+        let Some(worker) = self.workers.get_mut(&number) else { return };
+        if matches!(worker.state, WorkerState::Serving(_)) {
+            worker.state = WorkerState::Ending;
+            worker.is_explained = true;
+            actions.push(Action::Say(Saying::Stuck { worker: number }));
+            actions.push(Action::Kill(number));
+        }
+    }
+
     fn zygote_ended(&mut self, now: Instant, failure: Option<BootFailure>, status: String, actions: &mut Vec<Action>) {
         self.zygote = Zygote::Absent;
         actions.extend(std::mem::take(&mut self.workers).into_keys().map(Action::Forget));
@@ -424,7 +452,7 @@ impl Supervisor {
     fn stop_gracefully(&mut self, now: Instant, actions: &mut Vec<Action>) {
         if self.stop != Stop::No {
             // Asked twice: now.
-            return self.stop_now(actions);
+            return self.stop_now(now, actions);
         }
         self.stop = Stop::Gracefully { deadline: now + self.policy.graceful_timeout };
         for (number, worker) in &mut self.workers {
@@ -442,8 +470,10 @@ impl Supervisor {
         }
     }
 
-    fn stop_now(&mut self, actions: &mut Vec<Action>) {
-        self.stop = Stop::Now;
+    fn stop_now(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if !matches!(self.stop, Stop::Now { .. }) {
+            self.stop = Stop::Now { deadline: now + KILL_GRACE };
+        }
         for (number, worker) in &mut self.workers {
             worker.state = WorkerState::Ending;
             actions.push(Action::Kill(*number));

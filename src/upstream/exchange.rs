@@ -151,21 +151,30 @@ impl Exchange {
         state.last_worker = Some(binding.link.worker());
         state.binding = Some(binding);
         state.reached = Reached::Handed;
-        if let Some(waker) = state.sender_waker.take() {
-            waker.wake();
-        }
+        state.wake_sender();
     }
 
-    /// The request is in the queue (again), because nobody entered it, or because it may be repeated.
-    pub fn unbind(&self, reached: Reached, worker_died: bool) {
+    /// The request was taken back before it was entered.
+    pub fn unbind(&self) {
         let mut state = self.lock();
         state.binding = None;
         state.reached = Reached::Queued;
-        match (worker_died, reached) {
-            (true, Reached::Entered) => state.entered_before += 1,
-            (true, _) => state.handed_before += 1,
-            (false, _) => {}
+    }
+
+    /// Its worker died and another one may have the request, unless a piece of its body was passed on meanwhile (false).
+    pub fn unbind_after_death(&self, reached: Reached) -> bool {
+        let mut state = self.lock();
+        if state.body_started {
+            return false;
         }
+        state.binding = None;
+        state.reached = Reached::Queued;
+        if reached == Reached::Entered {
+            state.entered_before += 1;
+        } else {
+            state.handed_before += 1;
+        }
+        true
     }
 
     /// Takes note of a frame for this request. Returns the bytes to grant to the worker at once.
@@ -221,12 +230,11 @@ impl Exchange {
             Kind::Consumed => {
                 let amount = message::decode_amount(&payload).unwrap_or(0);
                 state.credit = state.credit.saturating_add(amount).min(monoceros_wire::REQUEST_WINDOW);
-                if let Some(waker) = state.sender_waker.take() {
-                    waker.wake();
-                }
+                state.wake_sender();
                 return 0;
             }
-            // The application has returned; the link does the book-keeping.
+            // The application has returned, and its answer was not over: no more of it will come.
+            Kind::Done => Event::Failed(state.error(Cause::Incomplete)),
             _ => return 0,
         };
         state.over = match &event {
@@ -234,12 +242,18 @@ impl Exchange {
             Event::Head { is_end, .. } | Event::File { is_end, .. } => *is_end,
             _ => false,
         };
+        if state.over {
+            state.wake_sender();
+        }
         state.push(Pending::Event(event));
         grant
     }
 
     fn deliver_data(&self, mut state: MutexGuard<'_, State>, bytes: Bytes, is_end: bool, interface: Interface) -> u32 {
         state.over = is_end;
+        if is_end {
+            state.wake_sender();
+        }
         let length = bytes.len() as u32;
         let is_slow = interface == Interface::Wsgi && state.buffered + bytes.len() > self.limits.memory;
         if is_slow && state.spooled < self.limits.file && state.put_aside(&bytes, is_end) {
@@ -309,9 +323,7 @@ impl Exchange {
             let error = state.error(cause);
             state.over = true;
             state.push(Pending::Event(Event::Failed(error)));
-            if let Some(waker) = state.sender_waker.take() {
-                waker.wake();
-            }
+            state.wake_sender();
         }
     }
 
@@ -319,6 +331,7 @@ impl Exchange {
     pub fn abandon(&self) -> Option<Binding> {
         let mut state = self.lock();
         state.abandoned = true;
+        state.wake_sender();
         state.pending.clear();
         state.spool = None;
         state.binding.clone()
@@ -346,6 +359,11 @@ impl Exchange {
         state.over || state.abandoned
     }
 
+    /// A piece of its body was passed on: it cannot be taken back any more.
+    pub fn has_body_started(&self) -> bool {
+        self.lock().body_started
+    }
+
     /// The worker that had it last.
     pub fn last_worker(&self) -> Option<u32> {
         self.lock().last_worker
@@ -358,6 +376,13 @@ impl Exchange {
 }
 
 impl State {
+    /// There is room, or nothing more can be sent: whoever waits must look again.
+    fn wake_sender(&mut self) {
+        if let Some(waker) = self.sender_waker.take() {
+            waker.wake();
+        }
+    }
+
     fn push(&mut self, pending: Pending) {
         self.pending.push_back(pending);
         if let Some(waker) = self.waker.take() {

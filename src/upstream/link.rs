@@ -1,5 +1,6 @@
 //! The link to one worker: which requests it holds, and the task that moves their frames.
 
+use super::error::Reached;
 use super::exchange::{Binding, Exchange};
 use super::pool::Pool;
 use crate::roster::{Member, Report, WorkerNumber};
@@ -8,7 +9,7 @@ use monoceros_wire::frame::{Frame, Kind, LINK, StreamId};
 use monoceros_wire::inbound::Inbound;
 use monoceros_wire::message::{BootFailure, Hello, Interface, Ready};
 use monoceros_wire::outbound::Outbound;
-use monoceros_wire::page::{Page, Phase};
+use monoceros_wire::page::{Cell, Page, Phase};
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -179,7 +180,8 @@ impl Link {
         let mut recalled: Vec<(u64, u64, Arc<Exchange>)> = Vec::new();
         for cell in 0..shared.cells.len() as u32 {
             let Some((stream, exchange)) = shared.stream_of(cell) else { continue };
-            if self.page.recall(cell, stream) {
+            // The pieces of a body that were passed on are on this link and nowhere else.
+            if !exchange.has_body_started() && self.page.recall(cell, stream) {
                 recalled.push((shared.cells[cell as usize].handed_at, exchange.born, exchange));
                 shared.release(&self.page, cell);
             }
@@ -188,18 +190,35 @@ impl Link {
         recalled.into_iter().map(|(_, _, exchange)| exchange).collect()
     }
 
-    /// Entered requests whose answer has not begun `limit` nanoseconds after they were entered.
+    /// Entered requests whose answer has not begun `limit` nanoseconds after they were entered. A WSGI thread that hangs
+    /// is stuck whether or not its client still waits; an event loop only loses the one request.
     pub fn overdue(&self, now: u64, limit: u64) -> Vec<Arc<Exchange>> {
+        self.held(|cell, exchange| {
+            let is_due = match cell.phase {
+                Phase::Entered => !exchange.is_settled(),
+                Phase::Cancelled => !self.is_asgi(),
+                _ => false,
+            };
+            is_due && now.saturating_sub(cell.entered_at) > limit && exchange.reached() < Reached::Answering
+        })
+    }
+
+    /// Whether a request has waited in the worker for more than `limit` nanoseconds without being entered: the worker
+    /// does not even read.
+    pub fn is_stuck(&self, now: u64, limit: u64) -> bool {
+        let shared = self.lock();
+        (0..).zip(&shared.cells).any(|(cell, entry)| {
+            entry.exchange.is_some()
+                && now.saturating_sub(entry.handed_at) > limit
+                && self.page.read(cell).is_some_and(|cell| cell.phase == Phase::Handed)
+        })
+    }
+
+    fn held(&self, is_wanted: impl Fn(&Cell, &Exchange) -> bool) -> Vec<Arc<Exchange>> {
         let shared = self.lock();
         (0..shared.cells.len() as u32)
-            .filter_map(|cell| shared.stream_of(cell).map(|(_, exchange)| (cell, exchange)))
-            .filter(|(cell, exchange)| {
-                let is_old = self
-                    .page
-                    .read(*cell)
-                    .is_some_and(|cell| cell.phase == Phase::Entered && now.saturating_sub(cell.entered_at) > limit);
-                is_old && exchange.reached() < super::error::Reached::Answering && !exchange.is_settled()
-            })
+            .filter_map(|index| Some((self.page.read(index)?, shared.stream_of(index)?.1)))
+            .filter(|(cell, exchange)| is_wanted(cell, exchange))
             .map(|(_, exchange)| exchange)
             .collect()
     }
@@ -226,10 +245,15 @@ impl Link {
     fn absorb(&self, frames: &mut Vec<Frame>, turn: &mut Turn) -> Result<(), LinkFault> {
         let mut deliveries: Vec<(Arc<Exchange>, Frame)> = Vec::with_capacity(frames.len());
         let mut shared = self.lock();
+        let mut fault = None;
         for frame in frames.drain(..) {
             turn.frames += 1;
             if frame.stream == LINK {
-                self.absorb_greeting(&mut shared, &frame, turn)?;
+                // What came before the fault is still delivered: no other request may be stranded by it.
+                fault = self.absorb_greeting(&mut shared, &frame, turn).err();
+                if fault.is_some() {
+                    break;
+                }
                 continue;
             }
             // A frame of a stream that ended here (its client left, it was recalled) is simply late.
@@ -255,7 +279,7 @@ impl Link {
                 self.send(stream, Kind::Window, 0, &grant.to_le_bytes());
             }
         }
-        Ok(())
+        fault.map_or(Ok(()), Err)
     }
 
     fn absorb_greeting(&self, shared: &mut Shared, frame: &Frame, turn: &mut Turn) -> Result<(), LinkFault> {

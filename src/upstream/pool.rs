@@ -219,8 +219,19 @@ impl Pool {
         member.state = MemberState::Draining { told: false };
         let recalled = member.link.recall_all();
         member.in_flight = member.in_flight.saturating_sub(recalled.len() as u32);
+        for exchange in &recalled {
+            exchange.unbind();
+        }
         state.requeue(recalled);
         state.settle(monotonic_now());
+        let is_serving = state.members.iter().any(|member| member.state == MemberState::Serving);
+        if state.is_closed && !is_serving {
+            let waiting = std::mem::take(&mut state.queue);
+            drop(state);
+            for exchange in waiting {
+                exchange.fail(Cause::Unavailable);
+            }
+        }
     }
 
     /// A link brought news.
@@ -265,10 +276,7 @@ impl Pool {
                 (_, false) => Reached::Handed,
             };
             match failover::decide(Cause::WorkerDied, reached, exchange.traits(), self.settings.retries) {
-                Decision::Retry if !state.is_closed => {
-                    exchange.unbind(reached, true);
-                    again.push(exchange);
-                }
+                Decision::Retry if !state.is_closed && exchange.unbind_after_death(reached) => again.push(exchange),
                 _ => failed.push((exchange, reached)),
             }
         }
@@ -328,7 +336,7 @@ impl Pool {
             state.requeue(recalled);
             state.settle(now);
         }
-        let overdue = self.overdue(&state, now);
+        self.end_overdue(&state, now);
         let holds_ahead = state.members.iter().any(MemberEntry::holds_ahead);
         let is_busy = !state.queue.is_empty() || state.members.iter().any(|member| member.in_flight > 0);
         state.is_ticking = is_busy;
@@ -336,27 +344,32 @@ impl Pool {
         for exchange in expired {
             exchange.fail(Cause::QueueTimeout);
         }
-        for (worker, exchange) in overdue {
-            exchange.set_entered();
-            exchange.fail(Cause::Timeout);
-            if let Some(binding) = exchange.binding() {
-                binding.link.cancel(&binding);
-            }
-            self.report(Report::Overdue { worker });
-        }
         is_busy.then_some(if holds_ahead { RECALL_AFTER } else { DEADLINE_TICK })
     }
 
-    fn overdue(&self, state: &State, now: u64) -> Vec<(WorkerNumber, Arc<Exchange>)> {
+    /// Tells the clients of requests that take too long, and the supervisor about their workers. Under the pool's lock,
+    /// so that no request has moved on meanwhile.
+    fn end_overdue(&self, state: &State, now: u64) {
         let limit = self.settings.request_timeout.as_nanos() as u64;
         if limit == 0 {
-            return Vec::new();
+            return;
         }
-        let of = |member: &MemberEntry| {
+        for member in state.members.iter().filter(|member| member.in_flight > 0) {
             let worker = member.link.worker();
-            member.link.overdue(now, limit).into_iter().map(move |exchange| (worker, exchange))
-        };
-        state.members.iter().filter(|member| member.in_flight > 0).flat_map(of).collect()
+            for exchange in member.link.overdue(now, limit) {
+                if !exchange.is_settled() {
+                    exchange.set_entered();
+                    exchange.fail(Cause::Timeout);
+                    if let Some(binding) = exchange.binding() {
+                        binding.link.cancel(&binding);
+                    }
+                }
+                self.report(Report::Overdue { worker });
+            }
+            if member.link.is_stuck(now, limit) {
+                self.report(Report::Stuck { worker });
+            }
+        }
     }
 }
 
@@ -417,7 +430,7 @@ impl State {
             let taken = member.link.recall_all();
             member.in_flight = member.in_flight.saturating_sub(taken.len() as u32);
             for exchange in &taken {
-                exchange.unbind(Reached::Handed, false);
+                exchange.unbind();
             }
             recalled.extend(taken);
         }

@@ -13,7 +13,7 @@ use crate::front::gate::{Refusal, Refused};
 use crate::front::limits;
 use crate::front::rescue::Asker;
 use crate::front::transport::Transport;
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -47,6 +47,8 @@ pub(in crate::front) struct Http1Stream {
     /// When the head began that is still incomplete.
     head_begun: Option<Instant>,
     linger: Option<Linger>,
+    /// The rest of an informational response that is being written.
+    hint: Bytes,
     _presence: Presence,
 }
 
@@ -81,6 +83,7 @@ impl Http1Stream {
             patience: Patience::new(limits),
             head_begun: None,
             linger: None,
+            hint: Bytes::new(),
             _presence: presence,
         };
         if !stream.held.is_empty() {
@@ -261,8 +264,26 @@ impl AsyncRead for Http1Stream {
     }
 }
 
+impl Http1Stream {
+    /// Writes an informational response to its end.
+    fn poll_hint(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.hint.is_empty() {
+            let written = ready!(Pin::new(&mut self.transport).poll_write(context, &self.hint))?;
+            self.hint.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Before other bytes: what was begun is ended, what was not is too late.
+    fn poll_begun_hint(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.ledger.take_hint();
+        self.poll_hint(context)
+    }
+}
+
 impl AsyncWrite for Http1Stream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_begun_hint(context))?;
         let outcome = Pin::new(&mut self.transport).poll_write(context, bytes);
         self.sent(context, outcome)
     }
@@ -272,6 +293,7 @@ impl AsyncWrite for Http1Stream {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_begun_hint(context))?;
         let outcome = Pin::new(&mut self.transport).poll_write_vectored(context, slices);
         self.sent(context, outcome)
     }
@@ -281,6 +303,11 @@ impl AsyncWrite for Http1Stream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper flushes when it has written all it had: the one moment between two messages.
+        if self.hint.is_empty() {
+            self.hint = self.ledger.take_hint().into();
+        }
+        ready!(self.poll_hint(context))?;
         match Pin::new(&mut self.transport).poll_flush(context) {
             Poll::Pending if self.stage != Stage::Tunnel => self.patience.poll_blocked(context).map(Err),
             outcome => outcome,
