@@ -1,5 +1,5 @@
 //! Watches the frames of an HTTP/2 connection: what is wrong gets the error code that RFC 9113 has for it, where h2 says
-//! PROTOCOL_ERROR of nearly everything; and what a client can flood a server with is counted.
+//! `PROTOCOL_ERROR` of nearly everything; and what a client can flood a server with is counted.
 //!
 //! Every frame that is counted is allowed, and cheap to send; what is not allowed is so many of them that they are the
 //! point. Each kind has a budget per window of time; where the client's frames answer ours, ours raise the budget.
@@ -212,7 +212,7 @@ impl Watch {
         }
     }
 
-    /// The code that belongs into what h2 is about to send, if it ends with a GOAWAY: h2 says PROTOCOL_ERROR of a
+    /// The code that belongs into what h2 is about to send, if it ends with a GOAWAY: h2 says `PROTOCOL_ERROR` of a
     /// header block that cannot be decoded, too.
     pub fn better_code(&self, mut bytes: &[u8]) -> Option<ErrorCode> {
         let start = bytes.len().checked_sub(GOAWAY_LENGTH)?;

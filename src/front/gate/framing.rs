@@ -7,7 +7,7 @@ use super::header_block;
 pub(super) const HEADER_LENGTH: usize = 9;
 /// The client's connection preface (RFC 9113 §3.4) stands before its first frame.
 pub(super) const PREFACE_LENGTH: usize = 24;
-/// We leave SETTINGS_MAX_FRAME_SIZE at its default.
+/// We leave `SETTINGS_MAX_FRAME_SIZE` at its default.
 const MAX_FRAME_SIZE: usize = 16_384;
 
 pub(super) const DATA: u8 = 0x0;
@@ -172,7 +172,7 @@ impl Frame {
     }
 }
 
-/// RFC 9113 §6.5.2. The other settings with wrong values are PROTOCOL_ERROR, as h2 says already.
+/// RFC 9113 §6.5.2. The other settings with wrong values are `PROTOCOL_ERROR`, as h2 says already.
 pub(super) fn check_settings(payload: &[u8]) -> Result<(), Violation> {
     let too_large = |entry: &[u8; 6]| {
         let [a, b, value @ ..] = *entry;

@@ -1,13 +1,13 @@
 //! The syntax of HPACK (RFC 7541), without decoding: where the fields of a header block begin and end.
 //!
 //! h2 decodes; this says afterwards whether a block that h2 gave up on could not be decoded at all, or says what must
-//! not be said. Only the first is COMPRESSION_ERROR (RFC 9113 §4.3).
+//! not be said. Only the first is `COMPRESSION_ERROR` (RFC 9113 §4.3).
 
 /// RFC 7541, Appendix A.
 const STATIC_ENTRIES: usize = 61;
 /// The pseudo-header fields stand first in the static table.
 const LAST_PSEUDO_ENTRY: usize = 14;
-/// We leave SETTINGS_HEADER_TABLE_SIZE at its default.
+/// We leave `SETTINGS_HEADER_TABLE_SIZE` at its default.
 const TABLE_SIZE: usize = 4096;
 /// What an entry counts beside its name and value (RFC 7541 §4.1): so many fit at most.
 const DYNAMIC_ENTRIES: usize = TABLE_SIZE / 32;

@@ -124,19 +124,14 @@ impl Http2Stream {
         self.linger.get_or_insert_with(Linger::new).poll(context, &mut self.transport).map(Ok)
     }
 
-    /// Before h2 writes: takes the bytes over if they are the last ones and get another error code.
-    fn take_over<'bytes>(
-        &mut self,
-        slices: impl DoubleEndedIterator<Item = &'bytes [u8]> + Clone,
-        context: &mut Context<'_>,
-    ) -> Option<Poll<io::Result<usize>>> {
-        let length = || slices.clone().map(<[u8]>::len).sum();
+    /// Before h2 writes `length` bytes, the last piece of which is `last`: takes them over if they are the last bytes at
+    /// all and get another error code.
+    fn take_over(&mut self, last: &[u8], length: usize, context: &mut Context<'_>) -> Option<Poll<io::Result<usize>>> {
         if self.parting.is_some() {
-            return Some(Poll::Ready(Ok(length())));
+            return Some(Poll::Ready(Ok(length)));
         }
-        let last = slices.clone().next_back()?;
         // Only control frames are written in one piece, and GOAWAY is one.
-        if length() != last.len() {
+        if length != last.len() {
             return None;
         }
         let code = self.watch.better_code(last)?;
@@ -235,7 +230,7 @@ impl AsyncRead for Http2Stream {
 
 impl AsyncWrite for Http2Stream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if let Some(taken) = self.take_over(std::iter::once(bytes), context) {
+        if let Some(taken) = self.take_over(bytes, bytes.len(), context) {
             return taken;
         }
         let outcome = Pin::new(&mut self.transport).poll_write(context, bytes);
@@ -247,7 +242,9 @@ impl AsyncWrite for Http2Stream {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if let Some(taken) = self.take_over(slices.iter().map(|slice| &**slice), context) {
+        let last = slices.iter().rfind(|slice| !slice.is_empty()).map_or(&[][..], |slice| slice);
+        let length = slices.iter().map(|slice| slice.len()).sum();
+        if let Some(taken) = self.take_over(last, length, context) {
             return taken;
         }
         let outcome = Pin::new(&mut self.transport).poll_write_vectored(context, slices);
@@ -262,7 +259,7 @@ impl AsyncWrite for Http2Stream {
         ready!(self.poll_parting(context))?;
         match Pin::new(&mut self.transport).poll_flush(context) {
             Poll::Pending => self.patience.poll_blocked(context).map(Err),
-            ready => ready,
+            ready @ Poll::Ready(_) => ready,
         }
     }
 
