@@ -11,6 +11,7 @@ use monoceros::upstream::error::{Cause, Reached};
 use monoceros::upstream::exchange::Event;
 use monoceros::upstream::pool::{self, Conversation, Pool};
 use monoceros::upstream::request::{EncodedRequest, RequestBody};
+use monoceros_wire::frame::Kind;
 use monoceros_wire::message::{BodySource, HttpVersion, Interface, Protocol, RequestFacts, ResponseHead};
 use std::sync::Arc;
 use std::time::Duration;
@@ -373,4 +374,57 @@ async fn a_drained_worker_gets_nothing_new_and_is_told_when_it_is_empty() {
     other.enter(&seen);
     other.answer(&seen, 200, b"").await;
     assert_eq!(answer(&second).await.0, 200);
+}
+
+#[tokio::test]
+async fn an_application_that_returns_without_an_answer_is_a_failure_not_a_silence() {
+    let mut world = World::new(settings());
+    let mut worker = world.join(Interface::Asgi, 10).await;
+    let conversation = world.get("/");
+    let seen = worker.request().await;
+    worker.enter(&seen);
+    worker.done(&seen).await;
+    assert_eq!(failure(&conversation).await.0, Cause::Incomplete);
+}
+
+#[tokio::test]
+async fn whoever_sends_a_body_learns_that_the_answer_is_over() {
+    let mut world = World::new(settings());
+    let mut worker = world.join(Interface::Asgi, 10).await;
+    let conversation = world.get("/");
+    let sender = conversation.sender();
+    let upload = tokio::spawn(async move {
+        let piece = Bytes::from_static(&[0; 64 << 10]);
+        let mut sent = 0;
+        while sender.send(Kind::Body, 0, 0, piece.clone()).await.is_ok() {
+            sent += piece.len();
+        }
+        sent
+    });
+    let seen = worker.request().await;
+    worker.enter(&seen);
+    // It takes nothing of the body and refuses the request.
+    worker.answer(&seen, 401, b"").await;
+    let sent = timeout(PATIENCE, upload).await.expect("the sender ends").unwrap();
+    assert!(sent <= monoceros_wire::REQUEST_WINDOW as usize, "{sent} bytes");
+    assert_eq!(answer(&conversation).await.0, 401);
+}
+
+#[tokio::test]
+async fn a_worker_that_hangs_is_reported_though_its_client_has_left() {
+    let mut world = World::new(Settings { request_timeout: Duration::from_millis(60), ..settings() });
+    let mut worker = world.join(Interface::Wsgi, 1).await;
+    let conversation = world.get("/");
+    let seen = worker.request().await;
+    worker.enter(&seen);
+    drop(conversation);
+    assert!(matches!(world.report().await, Report::Overdue { worker: 1 }));
+}
+
+#[tokio::test]
+async fn a_worker_that_does_not_read_is_reported() {
+    let mut world = World::new(Settings { request_timeout: Duration::from_millis(60), ..settings() });
+    let _worker = world.join(Interface::Asgi, 10).await;
+    let _conversation = world.get("/");
+    assert!(matches!(world.report().await, Report::Stuck { worker: 1 }));
 }

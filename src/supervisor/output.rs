@@ -3,43 +3,43 @@
 use crate::telemetry::{OutputStream, worker_output};
 use std::io;
 use std::os::fd::OwnedFd;
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::unix::pipe;
 
 /// Longest line passed on whole, in bytes; a longer one is cut into several.
 const LINE_MAX: usize = 16 << 10;
 
 /// Passes lines on until the other end is closed by everybody who holds it.
-pub(super) async fn follow(worker: Option<u32>, stream: OutputStream, from: impl AsyncRead + Unpin) {
-    let mut reader = BufReader::with_capacity(LINE_MAX, from);
-    let mut line = Vec::new();
-    while read_line(&mut reader, &mut line).await {
-        worker_output(worker, stream, &String::from_utf8_lossy(&line));
-        line.clear();
-    }
-    if !line.is_empty() {
-        worker_output(worker, stream, &String::from_utf8_lossy(&line));
+pub(super) async fn follow(worker: Option<u32>, stream: OutputStream, mut from: impl AsyncRead + Unpin) {
+    let mut pending = Vec::with_capacity(LINE_MAX);
+    loop {
+        let is_over = !matches!(from.read_buf(&mut pending).await, Ok(1..));
+        // A line that fills the buffer is passed on as it is: a worker that prints without end cannot make this
+        // process grow.
+        let end = match memchr::memrchr(b'\n', &pending) {
+            _ if is_over || pending.len() >= LINE_MAX => pending.len(),
+            Some(newline) => newline + 1,
+            None => 0,
+        };
+        let lines: Vec<u8> = pending.drain(..end).collect();
+        if !lines.is_empty() {
+            // Whoever reads our output may have stopped reading: then the worker waits, and nobody else.
+            let written = tokio::task::spawn_blocking(move || write(worker, stream, &lines));
+            if written.await.is_err() {
+                return;
+            }
+        }
+        if is_over {
+            return;
+        }
     }
 }
 
-/// Reads to the end of a line, or to the limit: a worker that prints without end cannot make this process grow. False at
-/// the end of the output, with what is left in `line`.
-async fn read_line(reader: &mut BufReader<impl AsyncRead + Unpin>, line: &mut Vec<u8>) -> bool {
-    while line.len() < LINE_MAX {
-        let chunk = match reader.fill_buf().await {
-            Ok([]) | Err(_) => return false,
-            Ok(chunk) => chunk,
-        };
-        let length = chunk.len();
-        if let Some(end) = memchr::memchr(b'\n', chunk) {
-            line.extend_from_slice(&chunk[..end]);
-            reader.consume(end + 1);
-            return true;
-        }
-        line.extend_from_slice(chunk);
-        reader.consume(length);
+fn write(worker: Option<u32>, stream: OutputStream, lines: &[u8]) {
+    let lines = lines.strip_suffix(b"\n").unwrap_or(lines);
+    for line in lines.split(|byte| *byte == b'\n') {
+        worker_output(worker, stream, &String::from_utf8_lossy(line));
     }
-    true
 }
 
 /// A pipe whose lines are passed on; the returned end is for the worker.

@@ -74,6 +74,11 @@ impl MemberEntry {
         }
     }
 
+    /// Something is, or may be at any moment, handed out ahead of time.
+    fn may_hold_ahead(&self) -> bool {
+        self.in_flight > 0 && (self.holds_ahead() || self.candidate(usize::MAX).ahead > 0)
+    }
+
     fn holds_ahead(&self) -> bool {
         self.in_flight > self.slots
     }
@@ -337,14 +342,14 @@ impl Pool {
             state.settle(now);
         }
         self.end_overdue(&state, now);
-        let holds_ahead = state.members.iter().any(MemberEntry::holds_ahead);
+        let may_hold_ahead = state.members.iter().any(MemberEntry::may_hold_ahead);
         let is_busy = !state.queue.is_empty() || state.members.iter().any(|member| member.in_flight > 0);
         state.is_ticking = is_busy;
         drop(state);
         for exchange in expired {
             exchange.fail(Cause::QueueTimeout);
         }
-        is_busy.then_some(if holds_ahead { RECALL_AFTER } else { DEADLINE_TICK })
+        is_busy.then_some(if may_hold_ahead { RECALL_AFTER } else { DEADLINE_TICK })
     }
 
     /// Tells the clients of requests that take too long, and the supervisor about their workers. Under the pool's lock,

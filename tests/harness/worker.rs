@@ -185,6 +185,11 @@ impl MockWorker {
         }
     }
 
+    /// The application has returned.
+    pub async fn done(&self, seen: &RequestSeen) {
+        self.send(seen.stream, Kind::Done, 0, &[]).await;
+    }
+
     /// As SIGKILL would: the socket closes, what was not entered stays so.
     pub fn die(&mut self) {
         self.socket = None;
