@@ -20,6 +20,7 @@ use crate::telemetry::log;
 use crate::upstream::pool::{self, Pool};
 use monoceros_wire::message::Interface;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
@@ -134,8 +135,10 @@ pub fn run(mut settings: Settings) -> Result<(), StartError> {
         .map_err(system("a front thread cannot be started"))?;
     let runtime =
         Builder::new_current_thread().enable_all().build().map_err(system("the main runtime cannot be started"))?;
-    let front = Front { listeners: ground.listeners, placement, drain, stage, pool, threads };
-    let outcome = runtime.block_on(front.serve(settings, ground.interpreter, supervisor_end, upstream_end));
+    announce(&ground.listeners, &settings, &ground.interpreter);
+    let front = Front { placement, drain, stage, pool, threads };
+    let python = ground.interpreter.path;
+    let outcome = runtime.block_on(front.serve(ground.listeners, settings, python, supervisor_end, upstream_end));
     end_runtime(runtime);
     ground.access.close();
     Ok(outcome?)
@@ -208,6 +211,24 @@ fn collect<T, P: Into<StartProblem>>(result: Result<T, Vec<P>>, problems: &mut V
     result.map_err(|errors| problems.extend(errors.into_iter().map(Into::into))).ok()
 }
 
+/// Says what listens where, and who will answer.
+fn announce(listeners: &Listeners, settings: &Settings, interpreter: &Interpreter) {
+    for (address, purpose) in listeners.addresses() {
+        let redirects = if matches!(purpose, Purpose::RedirectToHttps { .. }) { " (redirects to https)" } else { "" };
+        let scheme = if purpose == Purpose::Https { "https" } else { "http" };
+        match address {
+            Address::Tcp(socket) => tracing::info!("listening on {scheme}://{socket}{redirects}"),
+            Address::Unix(path) => {
+                let path = path.as_deref().map_or_else(String::new, |path| path.display().to_string());
+                tracing::info!("listening on unix:{path}{redirects}");
+            }
+        }
+    }
+    let workers = settings.supervisor.workers;
+    let plural = if workers == 1 { "" } else { "s" };
+    tracing::info!("starting {workers} worker{plural} with {interpreter}");
+}
+
 /// What the front threads are told, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Stage {
@@ -258,7 +279,6 @@ fn end_runtime(runtime: Runtime) {
 
 /// The running server, seen from the main thread.
 struct Front {
-    listeners: Listeners,
     placement: Arc<Placement>,
     drain: Drain,
     stage: watch::Sender<Stage>,
@@ -269,8 +289,9 @@ struct Front {
 impl Front {
     async fn serve(
         self,
+        listeners: Listeners,
         settings: Settings,
-        interpreter: Interpreter,
+        python: PathBuf,
         supervisor_end: roster::SupervisorEnd,
         upstream_end: roster::UpstreamEnd,
     ) -> Result<(), StartProblem> {
@@ -279,7 +300,6 @@ impl Front {
             Signals::new().map_err(|source| StartProblem::System { what: "signals cannot be handled", source })?;
         let runtimes = self.threads.iter().map(|thread| thread.runtime.clone()).collect();
         pool::start(&self.pool, upstream_end, runtimes);
-        self.announce(&settings, &interpreter);
         let stage = self.stage.clone();
         let app = settings.supervisor.app.app.clone();
         let on_ready = move |interface| {
@@ -288,11 +308,10 @@ impl Front {
             tracing::info!("ready: {app} ({interface})");
         };
         let grace = settings.supervisor.graceful_timeout;
-        let supervised =
-            supervisor::run(settings.supervisor, interpreter.path, supervisor_end, stop_requests, on_ready);
+        let supervised = supervisor::run(settings.supervisor, python, supervisor_end, stop_requests, on_ready);
         tokio::pin!(supervised);
         let stopping = async {
-            self.stop(&mut signals, grace, &stops).await;
+            self.stop(listeners, &mut signals, grace, &stops).await;
             std::future::pending::<()>().await;
         };
         let outcome = tokio::select! {
@@ -303,32 +322,21 @@ impl Front {
         Ok(outcome?)
     }
 
-    /// Says what listens where, and who will answer.
-    fn announce(&self, settings: &Settings, interpreter: &Interpreter) {
-        for (address, purpose) in self.listeners.addresses() {
-            let redirects =
-                if matches!(purpose, Purpose::RedirectToHttps { .. }) { " (redirects to https)" } else { "" };
-            let scheme = if purpose == Purpose::Https { "https" } else { "http" };
-            match address {
-                Address::Tcp(socket) => tracing::info!("listening on {scheme}://{socket}{redirects}"),
-                Address::Unix(path) => {
-                    let path = path.as_deref().map_or_else(String::new, |path| path.display().to_string());
-                    tracing::info!("listening on unix:{path}{redirects}");
-                }
-            }
-        }
-        let workers = settings.supervisor.workers;
-        let plural = if workers == 1 { "" } else { "s" };
-        tracing::info!("starting {workers} worker{plural} with {interpreter}");
-    }
-
     /// Waits for a request to stop, and carries it out: the first one gracefully, the second one now.
-    async fn stop(&self, signals: &mut Signals, grace: Duration, stops: &mpsc::UnboundedSender<StopRequest>) {
+    async fn stop(
+        &self,
+        listeners: Listeners,
+        signals: &mut Signals,
+        grace: Duration,
+        stops: &mpsc::UnboundedSender<StopRequest>,
+    ) {
         let mut request = signals.next().await;
         if request == StopRequest::Gracefully {
             let open = self.placement.open();
             tracing::info!("stopping: {open} connections may finish within {} s", grace.as_secs());
             self.drain.begin(grace);
+            // The kernel goes on taking connections for as long as one handle is open.
+            drop(listeners);
             // A server that never was ready accepts now and drains at once.
             self.stage.send_if_modified(|stage| std::mem::replace(stage, Stage::Accepting) == Stage::Waiting);
             tokio::select! {

@@ -114,6 +114,11 @@ impl Placement {
         self.desks.iter().map(|desk| desk.open.load(Ordering::Relaxed)).sum()
     }
 
+    /// Open connections of each front thread.
+    pub fn open_per_thread(&self) -> Vec<usize> {
+        self.desks.iter().map(|desk| desk.open.load(Ordering::Relaxed)).collect()
+    }
+
     fn take_seat(self: &Arc<Self>, own: usize) -> Seat {
         let open = |index: usize| self.desks[index].open.load(Ordering::Relaxed);
         let least = (0..self.desks.len()).min_by_key(|&index| open(index)).unwrap_or(own);

@@ -3,7 +3,7 @@
 use super::accept::{Origin, Presence};
 use super::drain::Shutdown;
 use super::exchange::{Decision, Exchange, Ledger, Tracked};
-use super::gate::{WebSocket, meaning};
+use super::gate::{Refusal, WebSocket, meaning};
 use super::inspect::http1::Http1Stream;
 use super::inspect::http2::Http2Stream;
 use super::rescue::{self, Asker, Failure};
@@ -11,7 +11,7 @@ use super::transport::{Socket, Transport};
 use super::{Address, Answer, ConnectionInfo, Purpose, limits, redirect};
 use bytes::BytesMut;
 use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response, StatusCode, Version};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, request};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -267,7 +267,10 @@ impl<A: Answer> Service<A> {
         let http1 = request.version() < Version::HTTP_2;
         let mut response = match self.ledger.refused.get() {
             Some(refused) if refused.number == number => {
-                rescue::page(&Failure::Refused(refused.refusal), &refused.asker)
+                let (mut stand_in, _) = request.into_parts();
+                // What was really asked cannot be quoted: it is not even a request.
+                stand_in.method = Method::from_bytes(b"-").unwrap_or_default();
+                self.turn_away(&stand_in, refused.refusal, refused.asker)
             }
             _ => self.examined(request).await,
         };
@@ -284,11 +287,17 @@ impl<A: Answer> Service<A> {
         Ok(response.map(|body| Tracked { body, exchange }))
     }
 
+    fn turn_away(&self, request: &request::Parts, refusal: Refusal, asker: Asker) -> Response<super::body::Body> {
+        let response = rescue::page(&Failure::Refused(refusal), &asker);
+        self.answer.turned_away(&self.info, request, response.status());
+        response
+    }
+
     async fn examined(&self, request: Request<Incoming>) -> Response<super::body::Body> {
         let (mut parts, body) = request.into_parts();
         let asker = Asker::of(&parts);
         if let Err(refusal) = meaning::examine(&mut parts, self.info.tls.is_some()) {
-            return rescue::page(&Failure::Refused(refusal), &asker);
+            return self.turn_away(&parts, refusal, asker);
         }
         if let Purpose::RedirectToHttps { port } = self.purpose {
             return redirect::to_https(&parts, port);

@@ -105,6 +105,9 @@ pub trait Answer: Send + Sync + 'static {
         connection: Arc<ConnectionInfo>,
         request: Request<Incoming>,
     ) -> impl Future<Output = Response<Body>> + Send;
+
+    /// Takes note of a request that was refused before it could be answered.
+    fn turned_away(&self, _connection: &ConnectionInfo, _request: &http::request::Parts, _status: http::StatusCode) {}
 }
 
 impl std::fmt::Display for Address {

@@ -13,7 +13,7 @@ use crate::upstream::request::RequestBody;
 use bytes::Bytes;
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -47,6 +47,12 @@ impl Answer for Pipeline {
             None => response,
         }
     }
+
+    fn turned_away(&self, connection: &ConnectionInfo, request: &Parts, status: StatusCode) {
+        if let Some(mut entry) = self.access.begin(&connection.peer, request) {
+            entry.answered(status, None, None);
+        }
+    }
 }
 
 impl Pipeline {
@@ -71,7 +77,9 @@ impl Pipeline {
             }
             Outcome::NotMine => {}
         }
-        if self.is_streamed(parts.uri.path()) && !http_body::Body::is_end_stream(&body) {
+        // WSGI reads a body that is there: only an event loop can wait for pieces.
+        let is_streamed = self.is_streamed(parts.uri.path()) && self.pool.is_asgi();
+        if is_streamed && !http_body::Body::is_end_stream(&body) {
             return self.ask_streaming(connection, parts, body, worker).await;
         }
         self.ask(connection, parts, body, worker).await

@@ -159,6 +159,11 @@ impl Pool {
         }
     }
 
+    /// Whether the workers that serve now run an event loop.
+    pub fn is_asgi(&self) -> bool {
+        self.lock().members.iter().any(|member| member.state == MemberState::Serving && member.link.is_asgi())
+    }
+
     pub fn load(&self) -> Load {
         let state = self.lock();
         Load {

@@ -81,13 +81,10 @@ def test_no_such_interpreter(tmp_path: Path) -> None:
 
 
 def test_interpreter_that_is_too_old(tmp_path: Path) -> None:
-    """A stand-in that says it is Python 3.8 to whatever it is asked: checked before any worker starts."""
+    """A stand-in that says it is Python 3.8: the version is checked before any worker starts."""
     fake = tmp_path / "python"
-    fake.write_text(
-        f"#!{sys.executable}\nimport sys\n"
-        "sys.version_info = (3, 8, 10, 'final', 0)\n"
-        "exec(sys.argv[sys.argv.index('-c') + 1])\n"
-    )
+    pretend = "import sys; sys.version_info = (3, 8, 10, 'final', 0); exec(sys.argv.pop())"
+    fake.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{pretend}" "$@"\n')
     fake.chmod(0o755)
     done = refused("plain_wsgi:app", *BIND, "--python", fake, python=None)
     assert str(fake) in done.errors

@@ -27,7 +27,7 @@ const PINGS: u32 = 100;
 const SETTINGS_FRAMES: u32 = 50;
 const EMPTY_DATA: u32 = 100;
 const WINDOW_UPDATES: u32 = 1000;
-/// PRIORITY, PRIORITY_UPDATE and everything unknown.
+/// PRIORITY, `PRIORITY_UPDATE` and everything unknown.
 const OTHERS: u32 = 500;
 /// Frames of one header block: 32 KiB need three.
 const CONTINUATIONS: u32 = 16;

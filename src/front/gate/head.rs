@@ -179,7 +179,8 @@ impl Facts {
                 self.connection_upgrade |= has_element(value, b"upgrade");
             }
             14 if name.eq_ignore_ascii_case(b"content-length") => {
-                if self.content_length.replace(decimal(value).ok_or(Refusal::ContentLength)?).is_some() {
+                let length = decimal(value).ok_or(Refusal::ContentLength)?;
+                if self.content_length.replace(length).is_some() {
                     return Err(Refusal::ContentLengthTwice);
                 }
             }
@@ -221,8 +222,8 @@ fn check_target(target: &[u8]) -> Result<(), Refusal> {
         let allowed = match byte {
             b'#' => return Err(Refusal::Fragment),
             // What hyper's URI type has no place for; browsers encode these.
-            b'<' => false,
-            b'>' | b'`' => index > query,
+            b'<' | b'>' => false,
+            b'`' => index > query,
             b'"' => index < query,
             _ => byte.is_ascii_graphic(),
         };

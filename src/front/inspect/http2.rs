@@ -179,10 +179,8 @@ impl AsyncWrite for Http2Stream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match Pin::new(&mut self.transport).poll_flush(context) {
-            Poll::Pending => self.patience.poll_blocked(context).map(Err),
-            ready => ready,
-        }
+        let outcome = Pin::new(&mut self.transport).poll_flush(context);
+        if outcome.is_pending() { self.patience.poll_blocked(context).map(Err) } else { outcome }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -98,7 +98,8 @@ pub(super) fn load(
         .map_err(|error| CertificateError::UnsupportedKey { file: files.key.clone(), reason: error.to_string() })?;
     let belongs = |certificate: &CertificateDer<'static>| {
         // A key that cannot tell its public half is believed.
-        CertifiedKey::new(vec![certificate.clone()], Arc::clone(&key)).keys_match().is_ok_or_unknown()
+        let outcome = CertifiedKey::new(vec![certificate.clone()], Arc::clone(&key)).keys_match();
+        matches!(outcome, Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)))
     };
     match chain.iter().position(belongs) {
         Some(0) => {}
@@ -116,16 +117,6 @@ pub(super) fn load(
         return Err(CertificateError::BrokenChain { file: files.certificate.clone(), position: index + 1 });
     }
     Ok(Certificate { key: Arc::new(CertifiedKey::new(chain, key)), names, warning, not_after })
-}
-
-trait MatchOutcome {
-    fn is_ok_or_unknown(self) -> bool;
-}
-
-impl MatchOutcome for Result<(), rustls::Error> {
-    fn is_ok_or_unknown(self) -> bool {
-        matches!(self, Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)))
-    }
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, CertificateError> {

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-/// Sessions of TLS 1.2 clients without tickets, in memory, oldest first out (HAProxy keeps 20 000).
+/// Sessions of TLS 1.2 clients without tickets, in memory, oldest first out (`HAProxy` keeps 20 000).
 const CACHED_SESSIONS: usize = 4096;
 
 /// Settings of TLS.
