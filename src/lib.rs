@@ -8,7 +8,7 @@
 //! - [`upstream`]: from that decision to a worker's answer: queue, balance, exchange, fail-over
 //! - [`supervisor`]: keeps the workers alive
 //! - [`roster`]: who serves now; the supervisor publishes, the upstream reads
-//! - [`telemetry`]: logs
+//! - [`telemetry`]: what the operator is told: log and access log
 //! - [`sys`]: the system calls that need `unsafe` or have no safe wrapper
 
 pub mod app;

@@ -25,11 +25,16 @@ The settings of nginx and gunicorn that they stand for: docs/configuration.md
 Exit status: 0 stopped as asked, 1 failed to start or to serve, 2 mistake in the command line or the
 configuration, 4 the application could not be loaded.";
 
+const PRINT: &str = "print";
+
 /// What to do with the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
     Serve,
+    /// Print the settings, then try what only a start can tell.
     Check,
+    /// Only print the settings (`check --print`).
+    Print,
 }
 
 /// The command line as given.
@@ -44,6 +49,7 @@ pub(super) struct Invocation {
 pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, clap::Error> {
     let matches = command().try_get_matches_from(arguments)?;
     let (action, deepest) = match matches.subcommand() {
+        Some((_, check)) if check.get_flag(PRINT) => (Action::Print, check),
         Some((_, check)) => (Action::Check, check),
         None => (Action::Serve, &matches),
     };
@@ -96,8 +102,9 @@ fn return_swallowed_application(layer: &mut Layer) {
 /// The whole command line.
 pub fn command() -> Command {
     let check = Command::new("check")
-        .about("Check the configuration and print every value with its origin")
+        .about("Print every setting with its origin, then check that certificates and application can be loaded")
         .arg(application())
+        .arg(Arg::new(PRINT).long("print").action(ArgAction::SetTrue).help("Only print the settings"))
         .args_override_self(true)
         .max_term_width(100);
     let config = Arg::new("config")

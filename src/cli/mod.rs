@@ -57,9 +57,13 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Command {
     }
     match action {
         Action::Serve => Command::Serve(Box::new(resolved.settings)),
-        Action::Check => {
+        Action::Check | Action::Print => {
             let written = std::io::stdout().write_all(check::describe(&resolved).as_bytes());
-            if written.is_ok() { Command::Check(Box::new(resolved.settings)) } else { Command::Exit(ExitCode::FAILURE) }
+            match (written, action) {
+                (Err(_), _) => Command::Exit(ExitCode::FAILURE),
+                (Ok(()), Action::Check) => Command::Check(Box::new(resolved.settings)),
+                (Ok(()), _) => Command::Exit(ExitCode::SUCCESS),
+            }
         }
     }
 }

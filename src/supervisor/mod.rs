@@ -286,7 +286,7 @@ fn say(saying: Saying) {
         }
         Saying::ZygoteGone { status, next } => tracing::error!("the zygote {status}; a new one starts in {next:?}"),
         Saying::ForkFailed { message, next } => {
-            tracing::error!("no worker could be forked: {message}; next try in {next:?}")
+            tracing::error!("no worker could be forked: {message}; next try in {next:?}");
         }
     }
 }

@@ -307,12 +307,26 @@ def test_what_must_be_ignored(connection: Http2Connection, name: str, send: Call
 def test_header_block_in_several_continuations(connection: Http2Connection) -> None:
     with connection:
         block = connection.encoder.encode([*connection.request_fields("/facts"), ("x-long", "v" * 3000)], huffman=False)
-        parts = [block[start : start + 1000] for start in range(0, len(block), 1000)]
+        parts = [block[start : start + 600] for start in range(0, len(block), 600)]
+        assert len(parts) == 6
         data = frame(Kind.HEADERS, END_STREAM, 1, parts[0])
         for part in parts[1:-1]:
             data += frame(Kind.CONTINUATION, 0, 1, part)
         connection.send(data + frame(Kind.CONTINUATION, END_HEADERS, 1, parts[-1]))
         assert b"v" * 3000 in connection.answer(1).body
+
+
+@pytest.mark.parametrize("size", [0, 1, 100, 16_384])
+def test_endless_continuations_end_the_connection(connection: Http2Connection, size: int) -> None:
+    """CVE-2024-27316: a header block without an end. RFC 9113 §10.5 leaves the bound to the server; see http-strictness.md."""
+    with connection:
+        # The fragments belong to one value of 1 MiB, so that there is nothing wrong with them but their number.
+        block = connection.encoder.encode(connection.request_fields()) + b"\0\1a\x7f\x81\xff\x3f"
+        connection.send(frame(Kind.HEADERS, END_STREAM, 1, block))
+        for _ in range(32):
+            connection.send(frame(Kind.CONTINUATION, 0, 1, b"v" * size))
+        found = connection.until(Kind.GOAWAY)
+        assert found is not None and found.code == Code.ENHANCE_YOUR_CALM
 
 
 def test_padding_and_priority_are_taken_off(connection: Http2Connection) -> None:

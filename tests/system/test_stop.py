@@ -9,7 +9,9 @@ import httpx
 import pytest
 
 from harness import Server, eventually
+from harness.certificate import Certificate
 from harness.http import Background
+from harness.http2 import Http2Connection
 from harness.raw import RawConnection
 
 APPLICATIONS = pytest.mark.parametrize("app", ["plain_wsgi:app", "plain_asgi:app"], ids=["wsgi", "asgi"])
@@ -88,6 +90,17 @@ def test_idle_keep_alive_connections_do_not_delay_the_stop() -> None:
             with RawConnection(server.url):
                 assert server.stop() < 5
             assert connection.is_closed()
+
+
+def test_idle_http2_connections_do_not_delay_the_stop(certificate: Certificate) -> None:
+    """Nor does a client that answers nothing any more, not even the PING of a graceful end."""
+    with (
+        Server("plain_wsgi:app", *certificate.flags, binds=["https://127.0.0.1:0"]) as server,
+        Http2Connection(server.https_url, certificate.context()) as used,
+        Http2Connection(server.https_url, certificate.context()),
+    ):
+        assert used.get(1).body == b"hello"
+        assert server.stop() < 10
 
 
 def test_stop_while_workers_are_starting(tmp_path: Path) -> None:

@@ -1,25 +1,18 @@
-//! Counts what an HTTP/2 client can flood a server with, from the frame headers alone (RFC 9113 §4.1).
+//! Watches the frames of an HTTP/2 connection: what is wrong gets the error code that RFC 9113 has for it, where h2 says
+//! PROTOCOL_ERROR of nearly everything; and what a client can flood a server with is counted.
 //!
-//! Every one of these frames is allowed, and cheap to send; what is not allowed is so many of them that they are the
+//! Every frame that is counted is allowed, and cheap to send; what is not allowed is so many of them that they are the
 //! point. Each kind has a budget per window of time; where the client's frames answer ours, ours raise the budget.
 
+use super::framing::{
+    Blocks, CONTINUATION, DATA, END_HEADERS, END_STREAM, ErrorCode, Frame, GOAWAY, HEADERS, Headers, PING, RST_STREAM,
+    SETTINGS, Streams, Violation, WINDOW_UPDATE, check_settings,
+};
+use super::header_block;
 use std::time::Duration;
 
 /// Budgets are renewed this often.
 const WINDOW: Duration = Duration::from_secs(10);
-/// The client's connection preface (RFC 9113 §3.4) stands before its first frame.
-const PREFACE_LENGTH: usize = 24;
-const HEADER_LENGTH: usize = 9;
-
-const DATA: u8 = 0x0;
-const HEADERS: u8 = 0x1;
-const RST_STREAM: u8 = 0x3;
-const SETTINGS: u8 = 0x4;
-const PING: u8 = 0x6;
-const WINDOW_UPDATE: u8 = 0x8;
-const CONTINUATION: u8 = 0x9;
-const END_STREAM: u8 = 0x1;
-const END_HEADERS: u8 = 0x4;
 
 /// A browser that leaves a page resets what it had open. Beyond that, one of two streams must run to its end.
 const RESETS: u32 = 100;
@@ -51,48 +44,6 @@ pub enum Flood {
     Other,
 }
 
-/// Finds the frame headers in a stream of bytes, however it is cut.
-#[derive(Debug, Clone)]
-struct Headers {
-    header: [u8; HEADER_LENGTH],
-    have: usize,
-    /// Bytes to pass over before the next header.
-    skip: usize,
-}
-
-/// One frame header.
-#[derive(Debug, Clone, Copy)]
-struct Frame {
-    length: usize,
-    kind: u8,
-    flags: u8,
-    stream: u32,
-}
-
-impl Headers {
-    fn next(&mut self, bytes: &mut &[u8]) -> Option<Frame> {
-        let skipped = self.skip.min(bytes.len());
-        *bytes = &bytes[skipped..];
-        self.skip -= skipped;
-        let taken = (HEADER_LENGTH - self.have).min(bytes.len());
-        self.header[self.have..self.have + taken].copy_from_slice(&bytes[..taken]);
-        *bytes = &bytes[taken..];
-        self.have += taken;
-        if self.have < HEADER_LENGTH {
-            return None;
-        }
-        let [a, b, c, kind, flags, stream @ ..] = self.header;
-        let length = u32::from_be_bytes([0, a, b, c]) as usize;
-        self.have = 0;
-        self.skip = length;
-        Some(Frame { length, kind, flags, stream: u32::from_be_bytes(stream) & 0x7FFF_FFFF })
-    }
-
-    fn is_at_boundary(&self) -> bool {
-        self.have == 0 && self.skip == 0
-    }
-}
-
 /// What was counted in the current window.
 #[derive(Debug, Clone, Copy, Default)]
 struct Counts {
@@ -107,31 +58,48 @@ struct Counts {
     sent: u32,
 }
 
+/// A GOAWAY as h2 and we write it: without debug data.
+const GOAWAY_LENGTH: usize = 17;
+const GOAWAY_HEADER: [u8; 9] = [0, 0, 8, GOAWAY, 0, 0, 0, 0, 0];
+
 /// Watches both directions of one connection.
 #[derive(Debug, Clone)]
 pub struct Watch {
     inbound: Headers,
     outbound: Headers,
+    /// The frame whose payload is being read.
+    frame: Frame,
+    /// Its payload so far, where it came in pieces.
+    payload: Vec<u8>,
+    /// The first frame was SETTINGS.
+    is_greeted: bool,
     counts: Counts,
     window: u64,
     continuations: u32,
     in_header_block: bool,
-    last_stream: u32,
+    /// The header block are trailers.
+    in_trailers: bool,
+    blocks: Blocks,
+    streams: Streams,
     opened: u64,
     progress: u64,
 }
 
 impl Default for Watch {
     fn default() -> Self {
-        let headers = Headers { header: [0; HEADER_LENGTH], have: 0, skip: 0 };
         Self {
-            inbound: Headers { skip: PREFACE_LENGTH, ..headers.clone() },
-            outbound: headers,
+            inbound: Headers::after_preface(),
+            outbound: Headers::default(),
+            frame: Frame::default(),
+            payload: Vec::new(),
+            is_greeted: false,
             counts: Counts::default(),
             window: 0,
             continuations: 0,
             in_header_block: false,
-            last_stream: 0,
+            in_trailers: false,
+            blocks: Blocks::default(),
+            streams: Streams::default(),
             opened: 0,
             progress: 0,
         }
@@ -140,14 +108,63 @@ impl Default for Watch {
 
 impl Watch {
     /// Takes bytes of the client; `age` is how long the connection is open.
-    pub fn received(&mut self, mut bytes: &[u8], age: Duration) -> Result<(), Flood> {
+    pub fn received(&mut self, mut bytes: &[u8], age: Duration) -> Result<(), Violation> {
         let window = age.as_secs() / WINDOW.as_secs();
         if window != self.window {
             self.window = window;
             self.counts = Counts::default();
         }
+        self.blocks.decoded();
+        self.take_payload(&mut bytes)?;
         while let Some(frame) = self.inbound.next(&mut bytes) {
-            self.count(frame)?;
+            self.begin(frame)?;
+            self.take_payload(&mut bytes)?;
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, frame: Frame) -> Result<(), Violation> {
+        if !std::mem::replace(&mut self.is_greeted, true) && frame.kind != SETTINGS {
+            return Err(Violation::FirstFrame);
+        }
+        frame.check_length()?;
+        self.frame = frame;
+        if matches!(frame.kind, DATA | HEADERS) {
+            let opens = self.streams.take(frame)?;
+            self.in_trailers = frame.kind == HEADERS && !opens;
+            self.opened += u64::from(opens);
+            self.counts.streams += u32::from(opens);
+        }
+        Ok(self.count(frame)?)
+    }
+
+    /// Takes what is there of the payload of a frame that is looked at, and looks once it is whole.
+    fn take_payload(&mut self, bytes: &mut &[u8]) -> Result<(), Violation> {
+        if !self.frame.is_kept() {
+            return Ok(());
+        }
+        let piece = self.inbound.payload(bytes);
+        if !self.inbound.is_payload_complete() {
+            self.payload.extend_from_slice(piece);
+            return Ok(());
+        }
+        let frame = std::mem::take(&mut self.frame);
+        if self.payload.is_empty() {
+            return self.look(frame, piece);
+        }
+        let mut payload = std::mem::take(&mut self.payload);
+        payload.extend_from_slice(piece);
+        self.look(frame, &payload)
+    }
+
+    fn look(&mut self, frame: Frame, payload: &[u8]) -> Result<(), Violation> {
+        if frame.kind == SETTINGS {
+            return check_settings(payload);
+        }
+        let block = self.blocks.add(frame, payload);
+        // h2 drops pseudo-header fields of trailers without a word (RFC 9113 §8.1: malformed).
+        if self.in_trailers && block.is_some_and(header_block::has_pseudo_field) {
+            return Err(Violation::PseudoTrailer);
         }
         Ok(())
     }
@@ -166,11 +183,6 @@ impl Watch {
             HEADERS => {
                 self.in_header_block = frame.flags & END_HEADERS == 0;
                 self.continuations = 0;
-                if frame.stream > self.last_stream {
-                    self.last_stream = frame.stream;
-                    self.opened += 1;
-                    counts.streams += 1;
-                }
                 None
             }
             CONTINUATION => {
@@ -200,14 +212,36 @@ impl Watch {
         }
     }
 
+    /// The code that belongs into what h2 is about to send, if it ends with a GOAWAY: h2 says PROTOCOL_ERROR of a
+    /// header block that cannot be decoded, too.
+    pub fn better_code(&self, mut bytes: &[u8]) -> Option<ErrorCode> {
+        let start = bytes.len().checked_sub(GOAWAY_LENGTH)?;
+        let (header, payload) = bytes[start..].split_at(GOAWAY_HEADER.len());
+        if header != GOAWAY_HEADER || payload[4..] != [0, 0, 0, ErrorCode::ProtocolError as u8] {
+            return None;
+        }
+        // It may be the end of a body that only looks like one.
+        let mut outbound = self.outbound.clone();
+        let mut last = 0;
+        while outbound.next(&mut bytes).is_some() {
+            last = bytes.len();
+        }
+        (outbound.is_at_boundary() && last == GOAWAY_LENGTH - GOAWAY_HEADER.len() && self.blocks.are_undecodable())
+            .then_some(ErrorCode::CompressionError)
+    }
+
+    /// A GOAWAY frame.
+    pub fn goaway(&self, code: ErrorCode) -> [u8; GOAWAY_LENGTH] {
+        let mut frame = [0; GOAWAY_LENGTH];
+        frame[..9].copy_from_slice(&GOAWAY_HEADER);
+        frame[9..13].copy_from_slice(&self.streams.last().to_be_bytes());
+        frame[16] = code as u8;
+        frame
+    }
+
     /// Streams the client has opened so far.
     pub fn opened(&self) -> u64 {
         self.opened
-    }
-
-    /// The highest stream of the client, for GOAWAY.
-    pub fn last_stream(&self) -> u32 {
-        self.last_stream
     }
 
     /// Grows with every frame of an answer that goes out.
@@ -228,6 +262,7 @@ impl Watch {
 
 #[cfg(test)]
 mod tests {
+    use super::super::framing::{PREFACE_LENGTH, PRIORITY};
     use super::*;
 
     fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -240,7 +275,11 @@ mod tests {
 
     fn watch() -> Watch {
         let mut watch = Watch::default();
-        watch.received(&[0; PREFACE_LENGTH], Duration::ZERO).unwrap_or_default();
+        let mut bytes = vec![0; PREFACE_LENGTH];
+        bytes.extend(frame(SETTINGS, 0, 0, &[]));
+        assert_eq!(watch.received(&bytes, Duration::ZERO), Ok(()));
+        // The one that had to be first is not counted below.
+        watch.counts = Counts::default();
         watch
     }
 
@@ -258,10 +297,12 @@ mod tests {
         for (kind, flags, payload, budget, flood) in cases {
             let bytes = frame(kind, flags, 1, payload);
             let mut watch = watch();
+            assert_eq!(watch.received(&frame(HEADERS, END_HEADERS, 1, &[]), Duration::ZERO), Ok(()));
+            watch.counts = Counts::default();
             for _ in 0..budget {
                 assert_eq!(watch.received(&bytes, Duration::ZERO), Ok(()), "{flood}");
             }
-            assert_eq!(watch.clone().received(&bytes, Duration::ZERO), Err(flood));
+            assert_eq!(watch.clone().received(&bytes, Duration::ZERO), Err(Violation::Flood(flood)));
             if kind != CONTINUATION {
                 assert_eq!(watch.received(&bytes, WINDOW), Ok(()), "{flood}: a new window");
             }
@@ -287,6 +328,7 @@ mod tests {
     #[test]
     fn the_cut_of_the_bytes_does_not_matter() {
         let mut bytes = vec![0; PREFACE_LENGTH];
+        bytes.extend(frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 1, 0]));
         bytes.extend(frame(HEADERS, 0, 1, b"block"));
         bytes.extend(frame(CONTINUATION, END_HEADERS, 1, b"rest"));
         bytes.extend(frame(HEADERS, END_HEADERS, 3, b""));
@@ -296,7 +338,79 @@ mod tests {
             for piece in bytes.chunks(size) {
                 assert_eq!(watch.received(piece, Duration::ZERO), Ok(()));
             }
-            assert_eq!((watch.opened(), watch.last_stream(), watch.is_inside_message()), (2, 3, false), "{size}");
+            assert_eq!((watch.opened(), watch.streams.last(), watch.is_inside_message()), (2, 3, false), "{size}");
+        }
+    }
+
+    #[test]
+    fn each_violation_has_its_code() {
+        let post = frame(HEADERS, END_HEADERS, 1, b"\x82");
+        let get = frame(HEADERS, END_HEADERS | END_STREAM, 1, b"\x82");
+        let size = |kind, length| Err(Violation::FrameSize { kind, length });
+        let closed = Err(Violation::StreamClosed(1));
+        let cases = [
+            (vec![frame(RST_STREAM, 0, 1, &[0; 3])], size(RST_STREAM, 3)),
+            (vec![frame(SETTINGS, 1, 0, &[0; 6])], size(SETTINGS, 6)),
+            (vec![frame(SETTINGS, 0, 0, &[0; 5])], size(SETTINGS, 5)),
+            (vec![frame(SETTINGS, 1, 0, &[])], Ok(())),
+            (vec![frame(PING, 0, 0, &[0; 6])], size(PING, 6)),
+            (vec![frame(GOAWAY, 0, 0, &[0; 7])], size(GOAWAY, 7)),
+            (vec![frame(WINDOW_UPDATE, 0, 0, &[0; 3])], size(WINDOW_UPDATE, 3)),
+            (vec![frame(PRIORITY, 0, 1, &[0; 4])], size(PRIORITY, 4)),
+            (vec![frame(HEADERS, 0x20, 1, &[0; 4])], size(HEADERS, 4)),
+            (vec![frame(0x42, 0, 1, &[0; 16_385])], size(0x42, 16_385)),
+            (vec![frame(SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 1, 0, 4, 0x80, 0, 0, 0])], Err(Violation::InitialWindow)),
+            (vec![frame(SETTINGS, 0, 0, &[0, 3, 0x80, 0, 0, 0, 0, 4, 0x7F, 255, 255, 255])], Ok(())),
+            (vec![get.clone(), frame(DATA, END_STREAM, 1, b"x")], closed),
+            (vec![get.clone(), get.clone()], closed),
+            (vec![get.clone(), frame(RST_STREAM, 0, 1, &[0; 4])], Ok(())),
+            (vec![post.clone(), frame(DATA, 0, 1, b"x"), frame(DATA, END_STREAM, 1, b"x")], Ok(())),
+            (vec![post.clone(), frame(DATA, END_STREAM, 1, b"x"), frame(DATA, 0, 1, b"x")], closed),
+            (vec![post.clone(), frame(RST_STREAM, 0, 1, &[0; 4]), frame(DATA, 0, 1, b"x")], Ok(())),
+            (vec![post.clone(), frame(HEADERS, END_HEADERS | END_STREAM, 1, b"\0\x01a\x01b")], Ok(())),
+            (vec![post, get], Err(Violation::PseudoTrailer)),
+        ];
+        for (number, (frames, expected)) in cases.into_iter().enumerate() {
+            let bytes = frames.concat();
+            assert_eq!(watch().received(&bytes, Duration::ZERO), expected, "{number}");
+            let mut watch = watch();
+            let piecewise = bytes.iter().try_for_each(|byte| watch.received(&[*byte], Duration::ZERO));
+            assert_eq!(piecewise, expected, "{number}, byte by byte");
+        }
+        let mut bytes = vec![0; PREFACE_LENGTH];
+        bytes.extend(frame(PING, 0, 0, &[0; 8]));
+        assert_eq!(Watch::default().received(&bytes, Duration::ZERO), Err(Violation::FirstFrame));
+    }
+
+    #[test]
+    fn a_stream_that_was_forgotten_is_left_to_h2() {
+        let mut watch = watch();
+        for stream in 0..2000 {
+            assert_eq!(watch.received(&frame(HEADERS, END_HEADERS, stream * 2 + 1, b""), Duration::ZERO), Ok(()));
+        }
+        assert_eq!(watch.received(&frame(DATA, 0, 1, b"x"), Duration::ZERO), Ok(()));
+    }
+
+    #[test]
+    fn only_the_goaway_of_an_undecodable_block_gets_another_code() {
+        let goaway = frame(GOAWAY, 0, 0, &[0, 0, 0, 0, 0, 0, 0, 1]);
+        let after_ping = [frame(PING, 1, 0, &[0; 8]), goaway.clone()].concat();
+        let as_body = frame(DATA, 0, 1, &goaway);
+        let cases: [(&[u8], &[u8], bool); 6] = [
+            (b"\x80", &goaway, true),
+            (b"\x80", &after_ping, true),
+            (b"\x80", &as_body, false),
+            (b"\x80", &frame(GOAWAY, 0, 0, &[0, 0, 0, 0, 0, 0, 0, 2]), false),
+            (b"\x80", &goaway[1..], false),
+            (b"\x82", &goaway, false),
+        ];
+        for (block, sent, expected) in cases {
+            let mut watch = watch();
+            assert_eq!(watch.received(&frame(HEADERS, END_HEADERS, 1, block), Duration::ZERO), Ok(()));
+            assert_eq!(watch.better_code(sent).is_some(), expected, "{block:x?} {sent:x?}");
+            // Once h2 has read on, that block was not the reason.
+            assert_eq!(watch.received(&[], Duration::ZERO), Ok(()));
+            assert_eq!(watch.better_code(sent), None);
         }
     }
 }

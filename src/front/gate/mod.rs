@@ -2,12 +2,14 @@
 //!
 //! hyper frames HTTP safely, but it repairs, merges or hides much of what a smuggled request is made of. So two checks
 //! stand around it: [`raw`] reads the bytes of an HTTP/1 connection *before* hyper does, and [`meaning`] reads the
-//! request head *after* it, for HTTP/1 and HTTP/2 alike. [`frames`] counts what an HTTP/2 client could flood us with.
+//! request head *after* it, for HTTP/1 and HTTP/2 alike. [`frames`] watches HTTP/2.
 //! All of it is pure: bytes and heads in, verdicts out.
 
 pub mod chunked;
 pub mod frames;
+pub mod framing;
 pub mod head;
+pub mod header_block;
 pub mod host;
 pub mod meaning;
 pub mod path;

@@ -1,14 +1,16 @@
-//! The byte stream under an HTTP/2 connection. h2 checks frames and streams well; what is added here is the count of
-//! frames that are sent for the sake of flooding, and the time-outs that hyper has none for.
+//! The byte stream under an HTTP/2 connection. h2 checks frames and streams well; what is added here are the error
+//! codes it does not give, the count of frames that are sent for the sake of flooding, and the time-outs that hyper has
+//! none for.
 
 use super::linger::Linger;
 use super::patience::{Patience, Waiting};
 use crate::front::accept::Presence;
 use crate::front::exchange::Ledger;
-use crate::front::gate::frames::{Flood, Watch};
+use crate::front::gate::frames::Watch;
+use crate::front::gate::framing::Violation;
 use crate::front::limits;
 use crate::front::transport::Transport;
-use bytes::BytesMut;
+use bytes::{Buf as _, BytesMut};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,10 +18,6 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
-
-/// RFC 9113 §7: the client is generating excessive load.
-const ENHANCE_YOUR_CALM: u8 = 0xB;
-const GOAWAY: u8 = 0x7;
 
 /// The stream.
 #[derive(Debug)]
@@ -36,6 +34,10 @@ pub(in crate::front) struct Http2Stream {
     /// GOAWAY was asked for; a client that does not go then is cut off.
     leaving: bool,
     linger: Option<Linger>,
+    /// The last bytes for the client; what hyper still writes after them is dropped.
+    parting: Option<BytesMut>,
+    /// Why the connection is ending.
+    violation: Option<Violation>,
     _presence: Presence,
 }
 
@@ -58,15 +60,16 @@ impl Http2Stream {
             inside_since: None,
             leaving: false,
             linger: None,
+            parting: None,
+            violation: None,
             _presence: presence,
         }
     }
 
     fn received(&mut self, bytes: &[u8], context: &mut Context<'_>) -> io::Result<()> {
         let now = Instant::now();
-        if let Err(flood) = self.watch.received(bytes, now - self.begun) {
-            tracing::info!(%flood, "an HTTP/2 client floods");
-            return Err(self.calm(flood, context));
+        if let Err(violation) = self.watch.received(bytes, now - self.begun) {
+            return self.refuse(violation, context);
         }
         if self.watch.opened() != self.ledger.opened.swap(self.watch.opened(), Ordering::Relaxed) {
             self.patience.last_activity = now;
@@ -75,15 +78,76 @@ impl Http2Stream {
         Ok(())
     }
 
-    /// Sends GOAWAY if it can go out now. One attempt: a client that floods and does not read is only cut off.
-    fn calm(&mut self, flood: Flood, context: &mut Context<'_>) -> io::Error {
-        if self.watch.may_insert() {
-            let mut frame = [0, 0, 8, GOAWAY, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ENHANCE_YOUR_CALM];
-            frame[9..13].copy_from_slice(&self.watch.last_stream().to_be_bytes());
-            let _ = Pin::new(&mut self.transport).poll_write(context, &frame);
-            let _ = Pin::new(&mut self.transport).poll_flush(context);
+    /// GOAWAY, and nothing after it. Inside a frame of an answer it cannot be said any more.
+    fn refuse(&mut self, violation: Violation, context: &mut Context<'_>) -> io::Result<()> {
+        tracing::info!(%violation, "an HTTP/2 connection is refused");
+        self.violation = Some(violation);
+        let goaway = self.watch.goaway(violation.code());
+        let parting = if self.watch.may_insert() { &goaway[..] } else { &[] };
+        let said = self.part(parting.into(), context);
+        // One attempt: a client that floods and does not read is only cut off.
+        if matches!(violation, Violation::Flood(_)) || matches!(said, Poll::Ready(Err(_))) {
+            return Err(io::Error::other(violation));
         }
-        io::Error::other(flood)
+        Ok(())
+    }
+
+    fn part(&mut self, bytes: BytesMut, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.parting = Some(bytes);
+        self.poll_parting(context)
+    }
+
+    /// Ready when the last bytes have gone out, or when there are none.
+    fn poll_parting(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(parting) = &mut self.parting else { return Poll::Ready(Ok(())) };
+        while !parting.is_empty() {
+            match Pin::new(&mut self.transport).poll_write(context, parting) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(count) => parting.advance(count?),
+                Poll::Pending => return self.patience.poll_blocked(context).map(Err),
+            }
+        }
+        Pin::new(&mut self.transport).poll_flush(context)
+    }
+
+    /// Ready when the client has had the time to read why.
+    fn poll_refused(&mut self, violation: Violation, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_end(context))?;
+        Poll::Ready(Err(io::Error::other(violation)))
+    }
+
+    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.linger.is_none() {
+            ready!(self.poll_parting(context))?;
+            ready!(Pin::new(&mut self.transport).poll_shutdown(context))?;
+        }
+        self.linger.get_or_insert_with(Linger::new).poll(context, &mut self.transport).map(Ok)
+    }
+
+    /// Before h2 writes: takes the bytes over if they are the last ones and get another error code.
+    fn take_over<'bytes>(
+        &mut self,
+        slices: impl DoubleEndedIterator<Item = &'bytes [u8]> + Clone,
+        context: &mut Context<'_>,
+    ) -> Option<Poll<io::Result<usize>>> {
+        let length = || slices.clone().map(<[u8]>::len).sum();
+        if self.parting.is_some() {
+            return Some(Poll::Ready(Ok(length())));
+        }
+        let last = slices.clone().next_back()?;
+        // Only control frames are written in one piece, and GOAWAY is one.
+        if length() != last.len() {
+            return None;
+        }
+        let code = self.watch.better_code(last)?;
+        let mut parting = BytesMut::from(last);
+        if let Some(byte) = parting.last_mut() {
+            *byte = code as u8;
+        }
+        Some(match self.part(parting, context) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            _ => Poll::Ready(Ok(last.len())),
+        })
     }
 
     /// Nothing to read: has the client had its time?
@@ -142,10 +206,16 @@ impl AsyncRead for Http2Stream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if let Some(violation) = this.violation {
+            return this.poll_refused(violation, context);
+        }
         if !this.read.is_empty() {
             let count = this.read.len().min(buffer.remaining());
             let bytes = this.read.split_to(count);
             this.received(&bytes, context)?;
+            if let Some(violation) = this.violation {
+                return this.poll_refused(violation, context);
+            }
             buffer.put_slice(&bytes);
             return Poll::Ready(Ok(()));
         }
@@ -155,12 +225,19 @@ impl AsyncRead for Http2Stream {
             Poll::Pending => return this.poll_patience(context),
         }
         this.received(&buffer.filled()[start..], context)?;
+        if let Some(violation) = this.violation {
+            buffer.set_filled(start);
+            return this.poll_refused(violation, context);
+        }
         Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for Http2Stream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if let Some(taken) = self.take_over(std::iter::once(bytes), context) {
+            return taken;
+        }
         let outcome = Pin::new(&mut self.transport).poll_write(context, bytes);
         self.sent(context, outcome, std::iter::once(bytes))
     }
@@ -170,6 +247,9 @@ impl AsyncWrite for Http2Stream {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let Some(taken) = self.take_over(slices.iter().map(|slice| &**slice), context) {
+            return taken;
+        }
         let outcome = Pin::new(&mut self.transport).poll_write_vectored(context, slices);
         self.sent(context, outcome, slices.iter().map(|slice| &**slice))
     }
@@ -179,15 +259,14 @@ impl AsyncWrite for Http2Stream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let outcome = Pin::new(&mut self.transport).poll_flush(context);
-        if outcome.is_pending() { self.patience.poll_blocked(context).map(Err) } else { outcome }
+        ready!(self.poll_parting(context))?;
+        match Pin::new(&mut self.transport).poll_flush(context) {
+            Poll::Pending => self.patience.poll_blocked(context).map(Err),
+            ready => ready,
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        if this.linger.is_none() {
-            ready!(Pin::new(&mut this.transport).poll_shutdown(context))?;
-        }
-        this.linger.get_or_insert_with(Linger::new).poll(context, &mut this.transport).map(Ok)
+        self.poll_end(context)
     }
 }

@@ -125,7 +125,7 @@ async def app(scope, receive, send):
     # After the answer, receive() tells about the client's departure.
     message = await receive()
     print(f"after the answer: {message['type']}", file=sys.stderr, flush=True)
-    # What is sent now comes too late: a mistake of the application, which is told so and not ended.
+    # And whatever is sent now is an error of the application, or the client has left (OSError, ASGI 2.4).
     with contextlib.suppress(OSError, RuntimeError):
         await send({"type": "http.response.body", "body": b"too late"})
     print("done", file=sys.stderr, flush=True)
