@@ -123,13 +123,15 @@ def test_killed_in_the_application(app: str, tmp_path: Path) -> None:
             assert httpx.get(server.url, timeout=60).text == "hello"
 
 
-def test_a_502_says_nothing_about_the_inside(tmp_path: Path) -> None:
+@pytest.mark.parametrize("accepted", ["text/html", "application/json"])
+def test_a_502_says_nothing_about_the_inside(accepted: str, tmp_path: Path) -> None:
+    """A page for browsers, a line of text for programs."""
     with Server("plain_wsgi:app") as server:
         answer = httpx.post(
-            f"{server.url}/die-once", params={"record": str(tmp_path)}, headers={"accept": "text/html"}, timeout=60
+            f"{server.url}/die-once", params={"record": str(tmp_path)}, headers={"accept": accepted}, timeout=60
         )
         assert answer.status_code == 502
-        assert answer.headers["content-type"].startswith("text/html")
+        assert answer.headers["content-type"].startswith("text/html") == (accepted == "text/html")
         for secret in ("Traceback", "plain_wsgi", str(tmp_path), "/home", "SIGKILL"):
             assert secret not in answer.text
 
@@ -162,7 +164,7 @@ def test_broken_after_the_head_is_reset_on_http2(certificate: Certificate, tmp_p
         found = connection.until(Kind.RST_STREAM)
         assert found is not None, "the stream ended without a reset"
         assert found.code in (Code.INTERNAL_ERROR, Code.CANCEL, Code.PROTOCOL_ERROR)
-        # Only this stream is broken, not the connection; what it had sent still counts against the connection's window.
+        # Only this stream is broken, not the connection. What was received has used up the connection's window.
         connection.send(frame(Kind.WINDOW_UPDATE, 0, 0, (1 << 20).to_bytes(4, "big")))
         assert connection.get(3).body == b"hello"
 

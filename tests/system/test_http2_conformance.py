@@ -181,40 +181,8 @@ MALFORMED = [
 ]
 
 
-# The connection ends as it should, but h2 0.4 gives the general code where RFC 9113 names a more specific one. Whoever
-# sends such a frame is broken anyway; the rows stay here so that nothing worse goes unnoticed.
-GENERAL_CODE = {
-    "invalid header block: index 0",
-    "invalid header block: index beyond the table",
-    "invalid header block: truncated",
-    "invalid header block: bad Huffman",
-    "table size above the setting",
-    "RST_STREAM of 3 bytes",
-    "SETTINGS acknowledgement with a payload",
-    "SETTINGS of 5 bytes",
-    "INITIAL_WINDOW_SIZE of 2^31",
-    "PING of 6 bytes",
-    "WINDOW_UPDATE of 3 bytes",
-    "PRIORITY of 4 bytes",
-    "DATA after END_STREAM",
-    "HEADERS after END_STREAM",
-}
-
-# Not refused by h2 0.4, and harmless: settings have defaults until they come, trailers never reach an application.
-NOT_REFUSED = {"first frame is not SETTINGS", "pseudo-header in trailers"}
-
-
-def allowed(row: Row) -> tuple[Code, ...]:
-    return (*row.codes, Code.PROTOCOL_ERROR) if row.name in GENERAL_CODE else row.codes
-
-
 def rows(table: list[Row]) -> list[object]:
-    """Rows with readable names; those that are known not to be refused have to stay so until this list says otherwise."""
-    known = pytest.mark.xfail(reason="not refused by the h2 crate", strict=True)
-    return [
-        pytest.param(row, id=f"{row.section} {row.name}", marks=[known] if row.name in NOT_REFUSED else [])
-        for row in table
-    ]
+    return [pytest.param(row, id=f"{row.section} {row.name}") for row in table]
 
 
 @pytest.mark.parametrize("row", rows(CONNECTION_ERRORS))
@@ -226,7 +194,7 @@ def test_connection_error(server: Server, certificate: Certificate, row: Row) ->
         connection.send(row.send(connection))
         last = connection.until(Kind.GOAWAY)
         if last is not None:
-            assert last.code in allowed(row), f"GOAWAY {Code(last.code).name}"
+            assert last.code in row.codes, f"GOAWAY {Code(last.code).name}"
             # After a connection error the connection is closed (§5.4.1).
             while connection.read() is not None:
                 pass
@@ -238,7 +206,7 @@ def test_stream_error(server: Server, certificate: Certificate, row: Row) -> Non
         connection.send(row.send(connection))
         sign, code = outcome(connection)
         assert sign in (STREAM, CONNECTION), f"answered {sign}"
-        assert code in allowed(row), f"{sign} {Code(code).name}"
+        assert code in row.codes, f"{sign} {Code(code).name}"
 
 
 @pytest.mark.parametrize("row", rows(MALFORMED))
@@ -248,7 +216,7 @@ def test_malformed_request(server: Server, certificate: Certificate, row: Row) -
         sign, code = outcome(connection)
         assert sign in (STREAM, CONNECTION, "400"), f"answered {sign}"
         if sign != "400":
-            assert code in allowed(row), f"{sign} {Code(code).name}"
+            assert code in row.codes, f"{sign} {Code(code).name}"
     # Whatever happened to that connection, the next one is served.
     with Http2Connection(server.https_url, certificate.context()) as connection:
         assert connection.get(1).body == b"hello"

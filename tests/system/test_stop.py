@@ -9,7 +9,9 @@ import httpx
 import pytest
 
 from harness import Server, eventually
+from harness.certificate import Certificate
 from harness.http import Background
+from harness.http2 import Http2Connection
 from harness.raw import RawConnection
 
 APPLICATIONS = pytest.mark.parametrize("app", ["plain_wsgi:app", "plain_asgi:app"], ids=["wsgi", "asgi"])
@@ -90,6 +92,17 @@ def test_idle_keep_alive_connections_do_not_delay_the_stop() -> None:
             assert connection.is_closed()
 
 
+def test_idle_http2_connections_do_not_delay_the_stop(certificate: Certificate) -> None:
+    """Nor does a client that answers nothing any more, not even the PING of a graceful end."""
+    with (
+        Server("plain_wsgi:app", *certificate.flags, binds=["https://127.0.0.1:0"]) as server,
+        Http2Connection(server.https_url, certificate.context()) as used,
+        Http2Connection(server.https_url, certificate.context()),
+    ):
+        assert used.get(1).body == b"hello"
+        assert server.stop() < 10
+
+
 def test_stop_while_workers_are_starting(tmp_path: Path) -> None:
     (tmp_path / "slow_import.py").write_text("import time\ntime.sleep(30)\napp = None\n")
     server = Server("slow_import:app", cwd=tmp_path)
@@ -106,7 +119,10 @@ def test_stop_while_workers_are_starting(tmp_path: Path) -> None:
 
 def test_lifespan_is_shut_down(tmp_path: Path) -> None:
     with Server("plain_asgi:app", "--env", f"LIFESPAN_RECORD={tmp_path}", workers=2) as server:
-        workers = server.wait_for_workers(2)
+        record = tmp_path / "lifespan"
+        # A worker that is stopped before it has started up has nothing to shut down.
+        eventually(lambda: record.exists() and len(record.read_text().splitlines()) == 2, "start-up of both workers")
+        workers = server.worker_pids()
         server.stop()
-    lines = (tmp_path / "lifespan").read_text().splitlines()
+    lines = record.read_text().splitlines()
     assert sorted(lines) == sorted([f"{event} {pid}" for pid in workers for event in ("startup", "shutdown")])
