@@ -32,6 +32,8 @@ const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const SPEAK_HTTPS: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 84\r\nconnection: close\r\n\r\n400 Bad Request\nThis port speaks HTTPS: the address must begin with https:// there.\n";
 /// A client that connected just before the drain may have sent its request already.
 const LAST_CHANCE: Duration = Duration::from_secs(1);
+/// For an HTTP/2 client without requests to take in its last answer and to say goodbye.
+const FAREWELL: Duration = Duration::from_secs(3);
 /// HTTP/2 flow control: what a client may send unasked, per stream and per connection.
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
@@ -236,7 +238,20 @@ async fn serve_http2<A: Answer>(
         () = closing => connection.as_mut().graceful_shutdown(),
         _ = shutdown.begun() => connection.as_mut().graceful_shutdown(),
     }
-    Ok(connection.await?)
+    // The farewell waits for the answer to a PING; a client that owes it may have nothing else to wait for.
+    let silent = async {
+        loop {
+            tokio::time::sleep(FAREWELL).await;
+            if ledger.is_idle() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        outcome = connection => Ok(outcome?),
+        () = silent => Ok(()),
+    }
 }
 
 /// What stands between hyper and the [`Answer`]: the gate's second half, and the counting of requests.
