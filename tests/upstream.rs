@@ -394,7 +394,7 @@ async fn whoever_sends_a_body_learns_that_the_answer_is_over() {
     let conversation = world.get("/");
     let sender = conversation.sender();
     let upload = tokio::spawn(async move {
-        let piece = Bytes::from_static(&[0; 64 << 10]);
+        let piece = Bytes::from(vec![0; 64 << 10]);
         let mut sent = 0;
         while sender.send(Kind::Body, 0, 0, piece.clone()).await.is_ok() {
             sent += piece.len();
