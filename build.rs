@@ -8,7 +8,7 @@ use std::process::Command;
 const READY_MADE: &str = "MONOCEROS_WORKER_EXTENSION_FILE";
 
 fn main() {
-    for input in ["crates/worker", "crates/wire", "Cargo.lock"] {
+    for input in ["crates/worker", "crates/wire", "static/welcome.html", "Cargo.lock"] {
         println!("cargo::rerun-if-changed={input}");
     }
     println!("cargo::rerun-if-env-changed={READY_MADE}");

@@ -107,7 +107,7 @@ fn nothing_to_serve() {
         &World::new().run(&[]),
         "\
 error: no application was given
-hint: name it: monoceros mysite.wsgi, monoceros main:app, or app = \"main:app\" under [app] in monoceros.toml
+hint: name it: monoceros mysite.wsgi, monoceros main:app, or app = \"main:app\" under [app] in monoceros.toml; monoceros.welcome is one to try the server with
 For more information, try 'monoceros --help'.
 ",
     );
@@ -280,7 +280,7 @@ error: unknown key limits.workers
 hint: did you mean workers in the section [server]?
 
 error: no application was given
-hint: name it: monoceros mysite.wsgi, monoceros main:app, or app = \"main:app\" under [app] in monoceros.toml
+hint: name it: monoceros mysite.wsgi, monoceros main:app, or app = \"main:app\" under [app] in monoceros.toml; monoceros.welcome is one to try the server with
 
 error: invalid value for max-body: \"huge\"
   at monoceros.toml:8:12

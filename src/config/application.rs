@@ -9,8 +9,8 @@ use std::path::Path;
 /// Reads the application, which has to be given.
 pub(super) fn read(reader: &mut Reader<'_>) -> String {
     let Some(given) = reader.one(Key::App) else {
-        let hint =
-            "name it: monoceros mysite.wsgi, monoceros main:app, or app = \"main:app\" under [app] in monoceros.toml";
+        let hint = "name it: monoceros mysite.wsgi, monoceros main:app, or app = \"main:app\" under [app] in \
+                    monoceros.toml; monoceros.welcome is one to try the server with";
         reader.errors.push(ConfigError::new(Problem::MissingApplication).hint(hint));
         return String::new();
     };

@@ -33,18 +33,32 @@ pub struct Pipeline {
     pub access: AccessLog,
 }
 
+/// Who served a request of an application, for the access log.
+#[derive(Debug, Default)]
+struct Served {
+    worker: Option<u32>,
+    /// The time before the application was entered.
+    waited: Option<Duration>,
+}
+
+impl Served {
+    fn by(&mut self, conversation: &Conversation) {
+        (self.worker, self.waited) = (conversation.worker(), conversation.waited());
+    }
+}
+
 impl Answer for Pipeline {
     async fn answer(self: Arc<Self>, connection: Arc<ConnectionInfo>, request: Request<Incoming>) -> Response<Body> {
         let (mut parts, body) = request.into_parts();
         let asker = Asker::of(&parts);
         let entry = self.access.begin(&connection.peer, &parts);
-        let mut worker = None;
-        let response = match self.route(&connection, &mut parts, body, &mut worker).await {
+        let mut served = Served::default();
+        let response = match self.route(&connection, &mut parts, body, &mut served).await {
             Ok(response) => response,
             Err(failure) => rescue::page(&failure, &asker),
         };
         match entry {
-            Some(entry) => Self::log(entry, worker, response),
+            Some(entry) => Self::log(entry, &served, response),
             None => response,
         }
     }
@@ -62,10 +76,10 @@ impl Pipeline {
         connection: &ConnectionInfo,
         parts: &mut Parts,
         body: Incoming,
-        worker: &mut Option<u32>,
+        served: &mut Served,
     ) -> Result<Response<Body>, Failure> {
         if let Some(opening) = handshake::examine(parts, &self.websocket).map_err(Failure::WebSocket)? {
-            return self.open_websocket(connection, parts, &opening, worker).await;
+            return self.open_websocket(connection, parts, &opening, served).await;
         }
         let target = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
         match self.files.answer(&parts.method, target, &parts.headers) {
@@ -81,9 +95,9 @@ impl Pipeline {
         // WSGI reads a body that is there: only an event loop can wait for pieces.
         let is_streamed = self.is_streamed(parts.uri.path()) && self.pool.is_asgi();
         if is_streamed && !http_body::Body::is_end_stream(&body) {
-            return self.ask_streaming(connection, parts, body, worker).await;
+            return self.ask_streaming(connection, parts, body, served).await;
         }
-        self.ask(connection, parts, body, worker).await
+        self.ask(connection, parts, body, served).await
     }
 
     /// The whole body first, then a worker.
@@ -92,7 +106,7 @@ impl Pipeline {
         connection: &ConnectionInfo,
         parts: &Parts,
         body: Incoming,
-        worker: &mut Option<u32>,
+        served: &mut Served,
     ) -> Result<Response<Body>, Failure> {
         let limits = intake::Limits {
             bytes: self.limits.body_bytes,
@@ -102,7 +116,7 @@ impl Pipeline {
         let intake = intake::read(body, limits).await?;
         let request = forward::encode(connection, parts, Protocol::Http, intake.source, intake.length, intake.body)?;
         let conversation = self.pool.send(request)?;
-        self.first_answer(conversation, parts.extensions.get(), worker).await
+        self.first_answer(conversation, parts.extensions.get(), served).await
     }
 
     /// The body piece by piece, while the worker already runs (`--stream-request`).
@@ -111,7 +125,7 @@ impl Pipeline {
         connection: &ConnectionInfo,
         parts: &Parts,
         body: Incoming,
-        worker: &mut Option<u32>,
+        served: &mut Served,
     ) -> Result<Response<Body>, Failure> {
         let limit = self.limits.body_bytes;
         if limit > 0 && http_body::Body::size_hint(&body).lower() > limit {
@@ -127,19 +141,19 @@ impl Pipeline {
                 let _ = sender.send_now(Kind::Cancel, Vec::new()).await;
             }
         });
-        self.first_answer(conversation, parts.extensions.get(), worker).await
+        self.first_answer(conversation, parts.extensions.get(), served).await
     }
 
     async fn first_answer(
         &self,
         conversation: Conversation,
         hints: Option<&EarlyHints>,
-        worker: &mut Option<u32>,
+        served: &mut Served,
     ) -> Result<Response<Body>, Failure> {
         loop {
             match conversation.next().await {
                 Event::Head { payload, is_end } => {
-                    *worker = conversation.worker();
+                    served.by(&conversation);
                     return Ok(reply::respond(conversation, &payload, is_end)?);
                 }
                 Event::Hint(payload) => {
@@ -148,7 +162,7 @@ impl Pipeline {
                     }
                 }
                 Event::Failed(error) => {
-                    *worker = error.worker;
+                    served.worker = error.worker;
                     return Err(error.into());
                 }
                 _ => return Err(Failure::Internal),
@@ -161,7 +175,7 @@ impl Pipeline {
         connection: &ConnectionInfo,
         parts: &mut Parts,
         opening: &Opening,
-        worker: &mut Option<u32>,
+        served: &mut Served,
     ) -> Result<Response<Body>, Failure> {
         let request = forward::encode(
             connection,
@@ -174,8 +188,8 @@ impl Pipeline {
         let conversation = self.pool.send(request)?;
         match conversation.next().await {
             Event::Accepted(payload) => {
-                *worker = conversation.worker();
-                let (head, _) = reply::head(&payload, *worker)?;
+                served.by(&conversation);
+                let (head, _) = reply::head(&payload, served.worker)?;
                 let upgrade = parts.extensions.remove::<OnUpgrade>().ok_or(Failure::Internal)?;
                 let mut headers: HeaderMap = head.into_parts().0.headers;
                 let protocol = headers.remove(http::header::SEC_WEBSOCKET_PROTOCOL);
@@ -186,17 +200,20 @@ impl Pipeline {
             }
             // The application denies it with an ordinary response.
             Event::Head { payload, is_end } => {
-                *worker = conversation.worker();
+                served.by(&conversation);
                 Ok(reply::respond(conversation, &payload, is_end)?)
             }
-            Event::Failed(error) => Err(error.into()),
+            Event::Failed(error) => {
+                served.worker = error.worker;
+                Err(error.into())
+            }
             _ => Err(Failure::Internal),
         }
     }
 
     /// Notes the answer in the access log when its body has gone out.
-    fn log(mut entry: AccessEntry, worker: Option<u32>, response: Response<Body>) -> Response<Body> {
-        entry.answered(response.status(), worker, None);
+    fn log(mut entry: AccessEntry, served: &Served, response: Response<Body>) -> Response<Body> {
+        entry.answered(response.status(), served.worker, served.waited);
         response.map(|body| Body::stream(Counted::new(body, entry)))
     }
 

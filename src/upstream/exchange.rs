@@ -14,8 +14,10 @@ use monoceros_wire::frame::{Frame, Kind, StreamId};
 use monoceros_wire::message::{self, Abort, FileRange, Interface};
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 /// What the waiting side gets to see, in this order.
 #[derive(Debug)]
@@ -113,6 +115,8 @@ pub struct Exchange {
     pub request: EncodedRequest,
     /// When it came to the pool, in nanoseconds of the monotonic clock.
     pub born: u64,
+    /// When the application that answers was entered, on the same clock; zero while unknown.
+    entered_at: AtomicU64,
     limits: SpoolLimits,
     state: Mutex<State>,
 }
@@ -137,7 +141,7 @@ impl Exchange {
             credit: monoceros_wire::REQUEST_WINDOW,
             last_worker: None,
         };
-        Self { request, born, limits, state: Mutex::new(state) }
+        Self { request, born, entered_at: AtomicU64::new(0), limits, state: Mutex::new(state) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -175,6 +179,17 @@ impl Exchange {
             state.handed_before += 1;
         }
         true
+    }
+
+    /// Takes note of when the application was entered.
+    pub fn note_entered(&self, at: u64) {
+        self.entered_at.store(at, Ordering::Relaxed);
+    }
+
+    /// How long the request waited until the application that answered was entered.
+    pub fn waited(&self) -> Option<Duration> {
+        let entered_at = self.entered_at.load(Ordering::Relaxed);
+        (entered_at > 0).then(|| Duration::from_nanos(entered_at.saturating_sub(self.born)))
     }
 
     /// Takes note of a frame for this request. Returns the bytes to grant to the worker at once.

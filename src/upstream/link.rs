@@ -259,13 +259,17 @@ impl Link {
             // A frame of a stream that ended here (its client left, it was recalled) is simply late.
             let Some(exchange) = shared.exchange_of(frame.stream) else { continue };
             let cell = frame.stream & CELL_MASK;
-            if is_last(&frame, shared.interface) {
-                turn.finished += 1;
-                if let Some(facts) = self.page.read(cell)
-                    && facts.service > 0
-                {
+            let is_last = is_last(&frame, shared.interface);
+            if (is_last || matches!(frame.kind, Kind::Head | Kind::Accept))
+                && let Some(facts) = self.page.read(cell)
+            {
+                exchange.note_entered(facts.entered_at);
+                if is_last && facts.service > 0 {
                     turn.service_times.push(Duration::from_nanos(facts.service));
                 }
+            }
+            if is_last {
+                turn.finished += 1;
                 shared.release(&self.page, cell);
             }
             deliveries.push((exchange, frame));

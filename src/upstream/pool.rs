@@ -480,6 +480,11 @@ impl Conversation {
     pub fn worker(&self) -> Option<WorkerNumber> {
         self.exchange.last_worker()
     }
+
+    /// How long the request waited for the application, once the answer has begun.
+    pub fn waited(&self) -> Option<Duration> {
+        self.exchange.waited()
+    }
 }
 
 impl Drop for Conversation {

@@ -60,3 +60,18 @@ def test_pages_load_nothing_from_elsewhere() -> None:
     for file in Path(ROOT / "examples").rglob("*"):
         if file.suffix in (".html", ".css", ".js"):
             assert "://" not in file.read_text().replace("http://www.w3.org/2000/svg", ""), file
+
+
+def test_welcome_page(certificate: Certificate) -> None:
+    flags = [*certificate.flags, "--preload"]
+    with (
+        Server("monoceros.welcome", *flags, binds=["https://127.0.0.1:0"]) as server,
+        httpx.Client(base_url=server.https_url, verify=certificate.context(), http2=True, timeout=60) as client,
+    ):
+        page = client.get("/")
+        assert page.status_code == 200 and "monoceros works here" in page.text
+        assert "{{" not in page.text
+        assert "<dd>HTTP/2" in page.text and "<dd>yes, HTTPS</dd>" in page.text
+        assert client.head("/").headers["content-length"] == page.headers["content-length"]
+        assert client.get("/nothing").status_code == 404
+        assert client.post("/").status_code == 405

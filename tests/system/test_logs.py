@@ -1,6 +1,7 @@
 """What the operator reads: start-up lines, the applications' output with the worker's number, the access log."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -66,6 +67,20 @@ def test_access_log_on_standard_output() -> None:
         for part in ("127.0.0.1", "GET", "/pid?mark=visible", "200"):
             assert part in first
         assert "404" in second
+
+
+def test_access_log_tells_how_long_a_request_waited(tmp_path: Path) -> None:
+    with Server("plain_wsgi:app", "--access-log", "-", workers=1) as server:
+        with ThreadPoolExecutor() as pool:
+            asked = {"seconds": "0.5", "record": str(tmp_path)}
+            slow = pool.submit(httpx.get, f"{server.url}/slow", params=asked, timeout=30)
+            eventually((tmp_path / "entered").exists, "the slow request in the application")
+            httpx.get(f"{server.url}/pid", timeout=30)
+            assert slow.result().status_code == 200
+        server.stop()
+        waits = re.findall(r'"GET /(slow|pid).* worker=1 queue=([\d.]+)ms', server.output())
+    waited = {path: float(milliseconds) for path, milliseconds in waits}
+    assert waited["pid"] > waited["slow"] + 100, waits
 
 
 def test_access_log_in_a_file_has_no_forged_lines(tmp_path: Path) -> None:

@@ -1,11 +1,14 @@
 //! Loads the application. The work is importing, inspecting and explaining Python, so it is written in Python
-//! (`load.py`); this file is its typed face.
+//! (`load.py`); this file is its typed face. `welcome.py` is an application of our own.
 
 use monoceros_wire::message::{BootFailure, Interface};
 use monoceros_wire::zygote::{InterfaceChoice, TRACEBACK_MAX, WorkerSettings};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyModule;
+
+/// Names the application that comes with the program, for trying a server before there is another.
+const WELCOME: &str = "monoceros.welcome";
 
 /// An application that can be served.
 #[derive(Debug)]
@@ -16,6 +19,9 @@ pub(crate) struct Application {
 
 /// Puts `settings.python_path` before `sys.path` and loads the application the settings name.
 pub(crate) fn load(py: Python<'_>, settings: &WorkerSettings) -> Result<Application, BootFailure> {
+    if settings.app == WELCOME {
+        return welcome(py).map_err(|error| unexpected(py, &error));
+    }
     let choice = interface_name(settings.interface);
     loader(py)
         .and_then(|module| {
@@ -31,6 +37,14 @@ pub(crate) fn adopt(py: Python<'_>, app: Bound<'_, PyAny>, settings: &WorkerSett
     outcome(&result)?.map_err(|failure| PyRuntimeError::new_err(format!("{} {}", failure.message, failure.hint)))
 }
 
+/// The application that comes with the program.
+fn welcome(py: Python<'_>) -> PyResult<Application> {
+    let code = const { c_text(concat!(include_str!("welcome.py"), "\0")) };
+    let module = PyModule::from_code(py, code, c"<monoceros>", c"monoceros_welcome")?;
+    module.add("PAGE", include_str!("../../../static/welcome.html"))?;
+    Ok(Application { object: module.getattr("app")?.unbind(), interface: Interface::Wsgi })
+}
+
 fn loader(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
     PyModule::from_code(py, const { c_text(concat!(include_str!("load.py"), "\0")) }, c"<monoceros>", c"monoceros_load")
 }
@@ -39,7 +53,7 @@ fn loader(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
 const fn c_text(text: &str) -> &std::ffi::CStr {
     match std::ffi::CStr::from_bytes_with_nul(text.as_bytes()) {
         Ok(text) => text,
-        Err(_) => panic!("load.py contains a NUL"),
+        Err(_) => panic!("it contains a NUL"),
     }
 }
 
