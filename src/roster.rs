@@ -4,6 +4,7 @@
 use monoceros_wire::message::{BootFailure, Interface};
 use monoceros_wire::page::Page;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use tokio::sync::mpsc;
 
 /// Number of a worker, never used twice in the life of the program.
@@ -15,7 +16,8 @@ pub struct Member {
     pub worker: WorkerNumber,
     /// Our end of the socketpair.
     pub socket: OwnedFd,
-    pub page: Page,
+    /// The supervisor keeps a hand on it: it tells how much the worker has answered.
+    pub page: Arc<Page>,
 }
 
 /// Supervisor → upstream.

@@ -51,7 +51,7 @@ pub struct Link {
     worker: WorkerNumber,
     /// The front thread that runs the link's task.
     thread: usize,
-    page: Page,
+    page: Arc<Page>,
     shared: Mutex<Shared>,
     task: AtomicWaker,
     /// [`Interface`] once known, for readers without the lock.
@@ -79,7 +79,7 @@ pub struct Turn {
 }
 
 impl Link {
-    pub fn new(member_page: Page, worker: WorkerNumber, thread: usize) -> Self {
+    pub fn new(member_page: Arc<Page>, worker: WorkerNumber, thread: usize) -> Self {
         let cells = member_page.cells();
         let shared = Shared {
             outbound: Outbound::default(),

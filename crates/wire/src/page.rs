@@ -24,6 +24,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 const HEADER_WORDS: usize = 8;
 const CELL_WORDS: usize = 4;
+/// The word of the header that counts what the worker has answered.
+const ANSWERED: usize = 2;
 const MAGIC: u64 = 0x6d6f_6e6f_6365_7273 ^ crate::VERSION as u64;
 
 /// What happened to a request so far.
@@ -189,8 +191,14 @@ impl Page {
         }
     }
 
+    /// How many times the application has returned in this worker.
+    pub fn answered(&self) -> u64 {
+        self.words()[ANSWERED].load(Ordering::Relaxed)
+    }
+
     /// Worker: the application has returned.
     pub fn finish(&self, index: u32, stream: StreamId) {
+        self.words()[ANSWERED].fetch_add(1, Ordering::Relaxed);
         let _ = self.swap(index, stream, Phase::Entered, Phase::Finished);
     }
 

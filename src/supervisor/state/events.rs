@@ -1,0 +1,225 @@
+//! The words of the machine: what happens to it, what it wants done, what it tells.
+
+use crate::roster::WorkerNumber;
+use monoceros_wire::message::{BootFailure, Interface};
+use monoceros_wire::zygote::ExitStatus;
+use std::time::Duration;
+
+/// All workers of one load of the application; counted from 1, never used twice.
+pub type GenerationNumber = u32;
+
+/// What the machine has to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    pub workers: u32,
+    /// Workers that may exist beyond that while some are replaced.
+    pub surge: u32,
+    /// From fork to "ready".
+    pub boot_timeout: Duration,
+    /// For requests in progress when the server stops.
+    pub graceful_timeout: Duration,
+    /// For requests in progress, and WebSockets, in a worker that is replaced.
+    pub drain_timeout: Duration,
+    /// A worker is replaced when it has served this long, and a random time up to `lifetime_jitter` more. Zero: never.
+    pub max_lifetime: Duration,
+    pub lifetime_jitter: Duration,
+    /// Of the jitter.
+    pub seed: u64,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    Start,
+    /// The zygote can fork.
+    ZygoteLoaded {
+        generation: GenerationNumber,
+    },
+    /// The zygote is gone, and with it all its workers.
+    ZygoteEnded {
+        generation: GenerationNumber,
+        failure: Option<BootFailure>,
+        status: String,
+    },
+    Forked {
+        worker: WorkerNumber,
+        pid: u32,
+    },
+    ForkFailed {
+        worker: WorkerNumber,
+        message: String,
+    },
+    Ready {
+        worker: WorkerNumber,
+        interface: Interface,
+        slots: u32,
+    },
+    BootFailed {
+        worker: WorkerNumber,
+        failure: BootFailure,
+    },
+    LinkLost {
+        worker: WorkerNumber,
+        reason: String,
+    },
+    /// `requests` is how many it has answered.
+    Exited {
+        worker: WorkerNumber,
+        status: ExitStatus,
+        requests: u64,
+        out_of_memory: bool,
+    },
+    /// One of its requests has passed its time-out.
+    Overdue {
+        worker: WorkerNumber,
+    },
+    /// It does not take up what is handed to it.
+    Stuck {
+        worker: WorkerNumber,
+    },
+    /// It has served its time: replace it without a gap.
+    Retire {
+        worker: WorkerNumber,
+        reason: Retirement,
+    },
+    /// Load the application anew, and replace all workers when that works.
+    Reload,
+    /// From now on so many workers.
+    Scale {
+        workers: u32,
+    },
+    /// Finish what is going on, then end.
+    StopGracefully,
+    /// End now.
+    StopQuickly,
+    /// The time that [`super::Supervisor::wake_at`] asked for.
+    Tick,
+}
+
+/// Why a healthy worker is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retirement {
+    /// `--max-requests`
+    Requests(u64),
+    /// `--max-rss`, in bytes.
+    Memory(u64),
+    /// `--max-lifetime`
+    Lifetime,
+    /// `monoceros restart-worker`
+    Asked,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    StartZygote(GenerationNumber),
+    Fork {
+        worker: WorkerNumber,
+        generation: GenerationNumber,
+    },
+    /// Finish, then exit.
+    Drain(WorkerNumber),
+    Kill(WorkerNumber),
+    /// The process is gone for certain.
+    Forget(WorkerNumber),
+    /// And with it everything it forked.
+    EndZygote(GenerationNumber),
+    Say(Saying),
+    Finish(Outcome),
+}
+
+/// What the operator is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Saying {
+    /// The first worker can serve.
+    Ready {
+        interface: Interface,
+    },
+    WorkerReady {
+        worker: WorkerNumber,
+        pid: u32,
+    },
+    WorkerGone {
+        worker: WorkerNumber,
+        how: String,
+        next: Option<Duration>,
+    },
+    WorkerBootFailed {
+        failure: BootFailure,
+        next: Duration,
+    },
+    BootTimeout {
+        worker: WorkerNumber,
+    },
+    Overdue {
+        worker: WorkerNumber,
+    },
+    Stuck {
+        worker: WorkerNumber,
+    },
+    Retired {
+        worker: WorkerNumber,
+        reason: Retirement,
+    },
+    /// A worker that is replaced did not finish within the drain time-out.
+    DrainOver {
+        worker: WorkerNumber,
+    },
+    GraceOver {
+        workers: u32,
+    },
+    ZygoteGone {
+        status: String,
+        next: Duration,
+    },
+    ForkFailed {
+        message: String,
+        next: Duration,
+    },
+    Scaled {
+        from: u32,
+        to: u32,
+    },
+    ReloadBegun {
+        generation: GenerationNumber,
+    },
+    /// Every worker that serves is of this generation.
+    ReloadDone {
+        generation: GenerationNumber,
+    },
+    /// The generation before goes on serving.
+    ReloadFailed {
+        generation: GenerationNumber,
+        failure: BootFailure,
+    },
+}
+
+/// How it ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    Stopped,
+    /// No worker ever served, and the application (or the interpreter) is why.
+    BootFailed(BootFailure),
+    /// The zygote ended before it could do anything.
+    ZygoteFailed {
+        status: String,
+    },
+    BootTimeout,
+}
+
+/// What the upstream reports when a link simply ended: the exit status will say more.
+pub const LINK_ENDED: &str = "its process has ended";
+
+/// An exit status in words.
+pub fn describe(status: ExitStatus, out_of_memory: bool) -> String {
+    match status {
+        ExitStatus::Signal(9) if out_of_memory => "was killed by the kernel: memory ran out".to_owned(),
+        ExitStatus::Code(0) => "exited by itself (code 0)".to_owned(),
+        ExitStatus::Code(code) => format!("exited with code {code}"),
+        ExitStatus::Signal(9) => "was killed (SIGKILL)".to_owned(),
+        ExitStatus::Signal(11) => "crashed (SIGSEGV)".to_owned(),
+        ExitStatus::Signal(6) => "aborted (SIGABRT)".to_owned(),
+        ExitStatus::Signal(15) => "was terminated (SIGTERM)".to_owned(),
+        ExitStatus::Signal(signal) => format!("was ended by signal {signal}"),
+    }
+}
