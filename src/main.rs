@@ -1,10 +1,22 @@
 //! The program.
 
 use monoceros::cli::report::{EXIT_APPLICATION, EXIT_FAILURE, Report};
+use monoceros::telemetry::OutputStream;
 use monoceros::{app, cli};
 use std::process::ExitCode;
+use std::time::Duration;
+
+/// For the last lines, where somebody has stopped reading them.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
+    let code = run();
+    OutputStream::Stderr.flush(LAST_WORDS);
+    OutputStream::Stdout.flush(LAST_WORDS);
+    code
+}
+
+fn run() -> ExitCode {
     let outcome = match cli::read(std::env::args_os()) {
         cli::Command::Serve(settings) => app::run(*settings),
         cli::Command::Check(settings) => app::check(*settings),

@@ -8,6 +8,7 @@
 //! ```
 
 use crate::config::error::{ConfigError, Warning};
+use crate::telemetry::output::StandardError;
 use std::error::Error;
 use std::io::{IsTerminal as _, Write};
 
@@ -28,12 +29,11 @@ pub struct Report<W> {
     colours: bool,
 }
 
-impl Report<std::io::Stderr> {
+impl Report<StandardError> {
     /// To standard error; in colours on a terminal, unless `NO_COLOR` is set to anything (<https://no-color.org>).
     pub fn standard_error() -> Self {
-        let output = std::io::stderr();
-        let colours = output.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Self::new(output, colours)
+        let is_plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Self::new(StandardError, std::io::stderr().is_terminal() && !is_plain)
     }
 }
 

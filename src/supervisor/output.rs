@@ -24,21 +24,11 @@ pub(super) async fn follow(worker: Option<u32>, stream: OutputStream, mut from: 
         let lines: Vec<u8> = pending.drain(..end).collect();
         if !lines.is_empty() {
             // Whoever reads our output may have stopped reading: then the worker waits, and nobody else.
-            let written = tokio::task::spawn_blocking(move || write(worker, stream, &lines));
-            if written.await.is_err() {
-                return;
-            }
+            worker_output(worker, stream, &lines).await;
         }
         if is_over {
             return;
         }
-    }
-}
-
-fn write(worker: Option<u32>, stream: OutputStream, lines: &[u8]) {
-    let lines = lines.strip_suffix(b"\n").unwrap_or(lines);
-    for line in lines.split(|byte| *byte == b'\n') {
-        worker_output(worker, stream, &String::from_utf8_lossy(line));
     }
 }
 

@@ -6,9 +6,10 @@
 //! ```
 
 use super::clock::Clock;
+use super::output::{self, OutputStream, StandardError};
 use super::{Level, Settings};
 use std::fmt::{self, Write as _};
-use std::io::{self, Write as _};
+use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 use tracing::level_filters::LevelFilter;
@@ -22,10 +23,11 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Starts logging to standard error. Call it once, early; a second call changes nothing.
 pub fn start(settings: &Settings) {
+    output::start();
     let colours = colours_wanted(&io::stderr());
     let layer = tracing_subscriber::fmt::layer()
         .with_ansi(colours)
-        .with_writer(io::stderr)
+        .with_writer(|| StandardError)
         .event_format(Line { clock: Mutex::default(), colours });
     // Only a test that has started logging already can make this fail.
     let _ = tracing_subscriber::registry().with(filter(settings.level)).with(layer).try_init();
@@ -82,23 +84,14 @@ where
     }
 }
 
-/// The two outputs of a worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OutputStream {
-    Stdout,
-    Stderr,
-}
-
-/// Passes on a line that a worker printed, to the same output of ours, with its number in front; `None` is the process
+/// Passes on lines that a worker printed, to the same output of ours, with its number in front; `None` is the process
 /// that forks the workers. The log level does not matter: the application has levels of its own, and a traceback must
-/// not get lost. One write per line, so that lines of several threads do not mix.
-pub fn worker_output(worker: Option<u32>, stream: OutputStream, line: &str) {
-    let text = output_line(worker, line);
-    // Nobody is left to tell when our own output is closed.
-    let _ = match stream {
-        OutputStream::Stdout => io::stdout().lock().write_all(text.as_bytes()),
-        OutputStream::Stderr => io::stderr().lock().write_all(text.as_bytes()),
-    };
+/// not get lost. Waits when nobody reads.
+pub async fn worker_output(worker: Option<u32>, stream: OutputStream, lines: &[u8]) {
+    let lines = lines.strip_suffix(b"\n").unwrap_or(lines);
+    let lines = lines.split(|byte| *byte == b'\n');
+    let text: String = lines.map(|line| output_line(worker, &String::from_utf8_lossy(line))).collect();
+    stream.output(text.into_bytes()).await;
 }
 
 fn output_line(worker: Option<u32>, line: &str) -> String {

@@ -4,12 +4,15 @@
 //! - [`log`]: the program's own lines, and what the workers print
 //! - [`access`]: one line per request, written off the request path
 //! - [`clock`]: the time at the beginning of a line
+//! - [`output`]: standard output and standard error, which nobody waits for
 
 pub mod access;
 pub mod clock;
 pub mod log;
+pub mod output;
 
-pub use log::{OutputStream, worker_output};
+pub use log::worker_output;
+pub use output::OutputStream;
 
 use std::path::PathBuf;
 

@@ -1,6 +1,10 @@
 """What the operator reads: start-up lines, the applications' output with the worker's number, the access log."""
 
+import fcntl
+import os
 import re
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -8,6 +12,7 @@ import httpx
 import pytest
 
 from harness import Server, eventually
+from harness.server import APPS, PROGRAM
 
 APPLICATIONS = pytest.mark.parametrize("app", ["plain_wsgi:app", "plain_asgi:app"], ids=["wsgi", "asgi"])
 
@@ -100,3 +105,28 @@ def test_log_level() -> None:
     with Server("plain_wsgi:app", "--log-level", "info") as server:
         info = server.log()
     assert len(debug) > len(info)
+
+
+def test_a_log_that_nobody_reads_stops_nobody(tmp_path: Path) -> None:
+    """A full pipe behind standard error: requests are answered, workers replaced, and SIGTERM is obeyed."""
+    read_end, write_end = os.pipe()
+    fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 4096)
+    flags = ["--bind", "127.0.0.1:0", "--workers", "1", "--python", sys.executable, "--access-log", "-"]
+    flags += ["--graceful-timeout", "3s"]
+    command = [str(PROGRAM), "plain_wsgi:app", *flags]
+    with subprocess.Popen(command, cwd=APPS, stdin=subprocess.DEVNULL, stdout=write_end, stderr=write_end) as program:
+        os.close(write_end)
+        try:
+            said = b""
+            while b"worker 1 ready" not in said or not said.endswith(b"\n"):
+                said += os.read(read_end, 4096)
+            url = re.search(r"listening on (\S+)", said.decode())[1]
+            # From here on nobody reads; this is several times what the pipe takes.
+            with httpx.Client(base_url=url, timeout=30) as client:
+                assert {client.get(f"/pid?{'x' * 500}").status_code for _ in range(100)} == {200}
+                assert client.get("/die-once", params={"record": str(tmp_path)}).text == "alive"
+            program.terminate()
+            assert program.wait(30) == 0
+        finally:
+            program.kill()
+            os.close(read_end)
