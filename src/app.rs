@@ -13,7 +13,7 @@ use crate::front::tls::{self, TlsError};
 use crate::front::{Address, Purpose};
 use crate::roster;
 use crate::supervisor::python::{self, Interpreter, PythonError};
-use crate::supervisor::{self, StopRequest};
+use crate::supervisor::{self, Demand};
 use crate::telemetry::AccessLog as AccessLogSettings;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::log;
@@ -162,7 +162,7 @@ pub fn check(mut settings: Settings) -> Result<(), StartError> {
         pool::start(&pool, upstream_end, vec![Handle::current()]);
         let on_ready = move |_| {
             // The other end is the supervisor that calls this.
-            let _ = stops.send(StopRequest::Gracefully);
+            let _ = stops.send(Demand::StopGracefully);
         };
         let python = ground.interpreter.path;
         supervisor::run(settings.supervisor, python, supervisor_end, stop_requests, on_ready).await
@@ -322,18 +322,23 @@ impl Front {
         Ok(outcome?)
     }
 
-    /// Waits for a request to stop, and carries it out: the first one gracefully, the second one now.
+    /// Passes demands on until one is to stop, and carries that out: the first time gracefully, the second time quickly,
+    /// the third time at once.
     async fn stop(
         &self,
         listeners: Listeners,
         signals: &mut Signals,
         grace: Duration,
-        stops: &mpsc::UnboundedSender<StopRequest>,
+        demands: &mpsc::UnboundedSender<Demand>,
     ) {
-        let mut request = signals.next().await;
-        if request == StopRequest::Gracefully {
-            let open = self.placement.open();
-            tracing::info!("stopping: {open} connections may finish within {} s", grace.as_secs());
+        let mut demand = loop {
+            match signals.next().await {
+                stop @ (Demand::StopGracefully | Demand::StopQuickly) => break stop,
+                other => drop(demands.send(other)),
+            }
+        };
+        if demand == Demand::StopGracefully {
+            tracing::info!("stopping: {} may finish within {} s", connections(self.placement.open()), grace.as_secs());
             self.drain.begin(grace);
             // The kernel goes on taking connections for as long as one handle is open.
             drop(listeners);
@@ -341,16 +346,24 @@ impl Front {
             self.stage.send_if_modified(|stage| std::mem::replace(stage, Stage::Accepting) == Stage::Waiting);
             tokio::select! {
                 () = self.drain.finished() => {}
-                // What is open now ends with its worker, or with us.
-                () = tokio::time::sleep(grace) => request = StopRequest::Quickly,
-                _ = signals.next() => request = StopRequest::Quickly,
+                () = tokio::time::sleep(grace) => {
+                    let open = connections(self.placement.open());
+                    tracing::warn!("{open} did not finish in time (--graceful-timeout) and are cut off");
+                    demand = Demand::StopQuickly;
+                }
+                () = signals.stop() => {
+                    tracing::warn!("stopping now: {} are cut off", connections(self.placement.open()));
+                    demand = Demand::StopQuickly;
+                }
             }
             self.pool.close();
         }
-        let _ = stops.send(request);
-        // While the workers drain, a further signal ends them.
-        signals.next().await;
-        let _ = stops.send(StopRequest::Quickly);
+        loop {
+            // While the workers drain, a further signal ends them.
+            let _ = demands.send(demand);
+            signals.stop().await;
+            demand = Demand::StopQuickly;
+        }
     }
 
     /// Ends the front threads. Connections that are still open end with them.
@@ -365,12 +378,18 @@ impl Front {
     }
 }
 
-/// The signals that stop the server. SIGTERM and the first Ctrl-C let requests finish, SIGQUIT does not (gunicorn's
-/// TERM and QUIT).
+fn connections(open: usize) -> String {
+    if open == 1 { "1 connection".to_owned() } else { format!("{open} connections") }
+}
+
+/// The signals that the program obeys (docs/signals.md), named as gunicorn's users know them.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
     quit: Signal,
+    hangup: Signal,
+    one_more: Signal,
+    one_less: Signal,
 }
 
 impl Signals {
@@ -379,14 +398,28 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             quit: signal(SignalKind::quit())?,
+            hangup: signal(SignalKind::hangup())?,
+            one_more: signal(SignalKind::from_raw(TTIN))?,
+            one_less: signal(SignalKind::from_raw(TTOU))?,
         })
     }
 
-    async fn next(&mut self) -> StopRequest {
+    async fn next(&mut self) -> Demand {
         tokio::select! {
-            _ = self.terminate.recv() => StopRequest::Gracefully,
-            _ = self.interrupt.recv() => StopRequest::Gracefully,
-            _ = self.quit.recv() => StopRequest::Quickly,
+            _ = self.terminate.recv() => Demand::StopGracefully,
+            _ = self.interrupt.recv() => Demand::StopGracefully,
+            _ = self.quit.recv() => Demand::StopQuickly,
+            _ = self.hangup.recv() => Demand::Reload,
+            _ = self.one_more.recv() => Demand::OneMore,
+            _ = self.one_less.recv() => Demand::OneLess,
         }
     }
+
+    /// The next one that stops.
+    async fn stop(&mut self) {
+        while !matches!(self.next().await, Demand::StopGracefully | Demand::StopQuickly) {}
+    }
 }
+
+const TTIN: i32 = 21;
+const TTOU: i32 = 22;

@@ -2,17 +2,20 @@
 
 use super::Settings;
 use super::extension::EXTENSION;
+use super::state::GenerationNumber;
 use crate::sys::spawn::prepare_child;
 use monoceros_wire::sys::{packet_pair, set_nonblocking};
-use monoceros_wire::zygote::{self, CONTROL_DESCRIPTOR_VARIABLE, Command as Order, Event as News};
+use monoceros_wire::zygote::{self, CONTROL_DESCRIPTOR_VARIABLE, Command as Order};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 use tokio::process::{Child, ChildStderr, ChildStdout};
+use tokio::sync::{mpsc, oneshot};
 
 /// The variable with the number of the memory file that holds the worker extension.
 const EXTENSION_DESCRIPTOR_VARIABLE: &str = "MONOCEROS_EXTENSION_FD";
@@ -20,11 +23,22 @@ const EXTENSION_DESCRIPTOR_VARIABLE: &str = "MONOCEROS_EXTENSION_FD";
 /// Run by the interpreter; loads the extension and gives it control.
 const BOOT_SCRIPT: &str = include_str!("../../crates/worker/src/boot.py");
 
+/// For a zygote that was told to end; a hanging import cannot hear it.
+const END_GRACE: Duration = Duration::from_secs(1);
+
+/// What is heard of a zygote.
+#[derive(Debug)]
+pub(super) enum News {
+    Said(zygote::Event),
+    /// The process is gone, in words; nothing follows.
+    Ended(String),
+}
+
 /// A running zygote.
 #[derive(Debug)]
 pub(super) struct Zygote {
-    control: AsyncFd<OwnedFd>,
-    child: Child,
+    control: Arc<AsyncFd<OwnedFd>>,
+    end: Option<oneshot::Sender<()>>,
 }
 
 /// Output of a zygote, before it forks.
@@ -35,9 +49,14 @@ pub(super) struct Output {
 }
 
 impl Zygote {
-    /// Starts the interpreter and tells it about the application. Must be called on the main thread, which outlives
-    /// every zygote.
-    pub(super) fn start(python: &Path, settings: &Settings) -> io::Result<(Self, Output)> {
+    /// Starts the interpreter and tells it about the application. What it says, and that it has ended, goes to `news`.
+    /// Must be called on the main thread, which outlives every zygote.
+    pub(super) fn start(
+        python: &Path,
+        settings: &Settings,
+        generation: GenerationNumber,
+        news: mpsc::UnboundedSender<(GenerationNumber, News)>,
+    ) -> io::Result<(Self, Output)> {
         let (ours, theirs) = packet_pair()?;
         let theirs = Arc::new(theirs);
         let extension = Arc::new(extension_file()?);
@@ -57,8 +76,14 @@ impl Zygote {
         drop(theirs);
         let output = Output { stdout: child.stdout.take(), stderr: child.stderr.take() };
         set_nonblocking(&ours, true)?;
-        let zygote = Self { control: crate::sys::readiness::watch(ours)?, child };
+        let control = Arc::new(crate::sys::readiness::watch(ours)?);
+        let (end, ending) = oneshot::channel();
+        let zygote = Self { control: Arc::clone(&control), end: Some(end) };
         zygote.send(&Order::Configure { version: monoceros_wire::VERSION, settings: settings.app.clone() }, &[])?;
+        tokio::spawn(follow(control, child, ending, move |told| {
+            // Nobody listens any more only when the program ends.
+            let _ = news.send((generation, told));
+        }));
         Ok((zygote, output))
     }
 
@@ -67,22 +92,63 @@ impl Zygote {
         zygote::send_message(self.control.get_ref().as_fd(), order, descriptors)
     }
 
-    /// The next message; `None` when the zygote has closed its end. Cancel-safe.
-    pub(super) async fn next(&self) -> io::Result<Option<News>> {
-        loop {
-            let mut guard = self.control.readable().await?;
-            match zygote::receive_message::<News>(self.control.get_ref()) {
-                Ok(message) => return Ok(message.map(|(news, _)| news)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+    /// Ends it, and with it its workers: by word, and soon after by force.
+    pub(super) fn end(&mut self) {
+        if let Some(end) = self.end.take() {
+            let _ = self.send(&Order::Exit, &[]);
+            // Gone already, if nobody receives.
+            let _ = end.send(());
         }
     }
+}
 
-    /// Waits for its end.
-    pub(super) async fn wait(&mut self) -> io::Result<ExitStatus> {
-        self.child.wait().await
+/// Passes on what a zygote says, until its process has ended. Its socket alone does not tell: a process that the
+/// application has forked may hold a copy.
+async fn follow(control: Arc<AsyncFd<OwnedFd>>, mut child: Child, ending: oneshot::Receiver<()>, tell: impl Fn(News)) {
+    let mut is_open = true;
+    let deadline = async {
+        // Dropped without a word: nobody is interested any more.
+        if ending.await.is_ok() {
+            tokio::time::sleep(END_GRACE).await;
+        }
+    };
+    tokio::pin!(deadline);
+    let mut is_killed = false;
+    let status = loop {
+        tokio::select! {
+            biased;
+            news = next(&control), if is_open => match news {
+                Ok(Some(news)) => tell(News::Said(news)),
+                _ => is_open = false,
+            },
+            status = child.wait() => break status,
+            () = &mut deadline, if !is_killed => {
+                is_killed = true;
+                // It may have ended meanwhile.
+                let _ = child.start_kill();
+            }
+        }
+    };
+    // The select prefers what was said, but readiness may lag behind the exit.
+    while let Ok(Some((news, _))) = zygote::receive_message(control.get_ref()) {
+        tell(News::Said(news));
+    }
+    tell(News::Ended(match status {
+        Ok(status) => describe(status),
+        Err(error) => format!("ended ({error})"),
+    }));
+}
+
+/// The next message; `None` when the zygote has closed its end. Cancel-safe.
+async fn next(control: &AsyncFd<OwnedFd>) -> io::Result<Option<zygote::Event>> {
+    loop {
+        let mut guard = control.readable().await?;
+        match zygote::receive_message(control.get_ref()) {
+            Ok(message) => return Ok(message.map(|(news, _)| news)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
 }
 
@@ -90,7 +156,7 @@ impl Zygote {
 pub(super) fn describe(status: ExitStatus) -> String {
     use monoceros_wire::zygote::ExitStatus as Status;
     let status = status.code().map(Status::Code).or(status.signal().map(Status::Signal));
-    status.map_or_else(|| "ended".to_owned(), super::state::describe)
+    status.map_or_else(|| "ended".to_owned(), |status| super::state::describe(status, false))
 }
 
 /// The extension as a file without a name, which the interpreter loads through its descriptor: nothing has to be

@@ -54,7 +54,7 @@ impl MockWorker {
             credits: HashMap::new(),
             drained: false,
         };
-        (worker, Member { worker: number, socket: ours, page })
+        (worker, Member { worker: number, socket: ours, page: std::sync::Arc::new(page) })
     }
 
     pub async fn greet(&self, interface: Interface, slots: u32) {

@@ -6,31 +6,31 @@
 
 /// Who is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Census {
+pub(super) struct Census {
     /// Workers asked for.
-    pub wanted: u32,
+    pub(super) wanted: u32,
     /// Workers that may exist beyond that while some are replaced; at least one.
-    pub surge: u32,
-    pub fresh_booting: u32,
-    pub fresh_serving: u32,
-    pub stale_serving: u32,
+    pub(super) surge: u32,
+    pub(super) fresh_booting: u32,
+    pub(super) fresh_serving: u32,
+    pub(super) stale_serving: u32,
 }
 
 /// What to do about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Moves {
+pub(super) struct Moves {
     /// Workers to start.
-    pub fork: u32,
+    pub(super) fork: u32,
     /// Stale workers to let go.
-    pub drain_stale: u32,
+    pub(super) drain_stale: u32,
     /// Fresh workers too many that do not serve yet.
-    pub shed_booting: u32,
+    pub(super) shed_booting: u32,
     /// Fresh workers too many that serve.
-    pub shed_serving: u32,
+    pub(super) shed_serving: u32,
 }
 
 /// The rule.
-pub fn moves(census: Census) -> Moves {
+pub(super) fn moves(census: Census) -> Moves {
     let Census { wanted, surge, fresh_booting, fresh_serving, stale_serving } = census;
     let fresh = fresh_booting + fresh_serving;
     let room = (wanted + surge.max(1)).saturating_sub(fresh + stale_serving);

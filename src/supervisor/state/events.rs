@@ -18,7 +18,7 @@ pub struct Policy {
     pub boot_timeout: Duration,
     /// For requests in progress when the server stops.
     pub graceful_timeout: Duration,
-    /// For requests in progress, and WebSockets, in a worker that is replaced.
+    /// For requests in progress, and `WebSocket`s, in a worker that is replaced.
     pub drain_timeout: Duration,
     /// A worker is replaced when it has served this long, and a random time up to `lifetime_jitter` more. Zero: never.
     pub max_lifetime: Duration,
@@ -88,9 +88,9 @@ pub enum Event {
     Scale {
         workers: u32,
     },
-    /// Finish what is going on, then end.
+    /// Finish what is going on, then end; the second time: quickly.
     StopGracefully,
-    /// End now.
+    /// Break off what is going on and end; the second time: at once.
     StopQuickly,
     /// The time that [`super::Supervisor::wake_at`] asked for.
     Tick,
@@ -105,6 +105,8 @@ pub enum Retirement {
     Memory(u64),
     /// `--max-lifetime`
     Lifetime,
+    /// Requests that nobody waits for any more, and that do not end, hold too many of its slots.
+    Leaking,
     /// `monoceros restart-worker`
     Asked,
 }
@@ -119,6 +121,8 @@ pub enum Action {
     },
     /// Finish, then exit.
     Drain(WorkerNumber),
+    /// Break off what is going on, then exit in order: a worker that drains, at the end of its time.
+    Hasten(WorkerNumber),
     Kill(WorkerNumber),
     /// The process is gone for certain.
     Forget(WorkerNumber),
@@ -167,6 +171,10 @@ pub enum Saying {
     },
     GraceOver {
         workers: u32,
+    },
+    /// The application was not imported in time.
+    ZygoteLate {
+        next: Duration,
     },
     ZygoteGone {
         status: String,

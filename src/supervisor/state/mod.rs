@@ -13,20 +13,24 @@
 
 mod capacity;
 mod events;
+mod failures;
 mod pause;
+mod pursue;
+mod stop;
 
 pub use events::{Action, Event, GenerationNumber, LINK_ENDED, Outcome, Policy, Retirement, Saying, describe};
 
 use crate::roster::WorkerNumber;
-use capacity::Census;
-use monoceros_wire::message::{BootFailure, Interface};
-use monoceros_wire::zygote::ExitStatus;
+use failures::{End, boot_failure};
+use monoceros_wire::message::Interface;
 use pause::{Backoff, Jitter};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// For killed processes to be gone.
 const KILL_GRACE: Duration = Duration::from_secs(5);
+/// For workers that were told to break off: the lifespan's shutdown, exit hooks.
+const HASTE: Duration = Duration::from_secs(3);
 /// A worker that ends within this time of its start to serve, without having answered anything, counts as a failure.
 const INFANCY: Duration = Duration::from_secs(5);
 /// So many workers in a row that end before they serve, and the generation is given up.
@@ -43,6 +47,8 @@ enum WorkerState {
     },
     /// Told to end at once, or its link is lost: only its exit is awaited.
     Ending,
+    /// It has ended because the application could not be loaded, and its own words about that are still on their way.
+    Gone,
 }
 
 #[derive(Debug, Clone)]
@@ -77,7 +83,7 @@ impl Worker {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Zygote {
     Absent,
-    Starting,
+    Starting { deadline: Instant },
     Loaded,
     Ending,
 }
@@ -95,6 +101,10 @@ struct Generation {
 enum Stop {
     No,
     Gracefully {
+        deadline: Instant,
+    },
+    /// Everybody was told to break off; who has not ended by the deadline is killed.
+    Hastily {
         deadline: Instant,
     },
     /// Everybody was killed; after the deadline nobody is waited for any more.
@@ -158,12 +168,15 @@ impl Supervisor {
                 let of_workers = self.workers.values().filter_map(|worker| match worker.state {
                     WorkerState::Booting { deadline } | WorkerState::Draining { deadline } => Some(deadline),
                     WorkerState::Serving(_) => worker.retire_at.filter(|_| !worker.is_retiring),
-                    WorkerState::Ending => None,
+                    WorkerState::Ending | WorkerState::Gone => None,
                 });
-                let pauses = self.generations.iter().filter_map(|generation| generation.backoff.until(now));
-                of_workers.chain(pauses).min()
+                let of_zygotes = self.generations.iter().filter_map(|generation| match generation.zygote {
+                    Zygote::Starting { deadline } => Some(deadline),
+                    _ => generation.backoff.until(now),
+                });
+                of_workers.chain(of_zygotes).min()
             }
-            Stop::Gracefully { deadline } | Stop::Now { deadline } => Some(deadline),
+            Stop::Gracefully { deadline } | Stop::Hastily { deadline } | Stop::Now { deadline } => Some(deadline),
         }
     }
 
@@ -179,8 +192,9 @@ impl Supervisor {
 
     /// The generation that all workers should be of.
     pub fn target(&self) -> GenerationNumber {
-        let usable = || self.generations.iter().rev().filter(|generation| !generation.is_abandoned);
-        usable().find(|generation| generation.is_proven).or_else(|| usable().last()).map_or(0, |found| found.number)
+        let usable = || self.generations.iter().filter(|generation| !generation.is_abandoned);
+        let proven = usable().rfind(|generation| generation.is_proven);
+        proven.or_else(|| usable().next()).map_or(0, |found| found.number)
     }
 
     /// The generation that is being tried.
@@ -203,7 +217,9 @@ impl Supervisor {
         match event {
             Event::Start | Event::Tick => {}
             Event::ZygoteLoaded { generation } => {
-                if let Some(entry) = self.generation(generation).filter(|entry| entry.zygote == Zygote::Starting) {
+                if let Some(entry) =
+                    self.generation(generation).filter(|entry| matches!(entry.zygote, Zygote::Starting { .. }))
+                {
                     entry.zygote = Zygote::Loaded;
                 }
             }
@@ -218,9 +234,9 @@ impl Supervisor {
             Event::ForkFailed { worker, message } => self.fork_failed(now, worker, message, &mut actions),
             Event::Ready { worker, interface, .. } => self.ready(now, worker, interface, &mut actions),
             Event::BootFailed { worker, failure } => self.boot_failed(now, worker, failure, &mut actions),
-            Event::LinkLost { worker, reason } => self.link_lost(worker, &reason, &mut actions),
+            Event::LinkLost { worker, reason } => self.link_lost(now, worker, &reason, &mut actions),
             Event::Exited { worker, status, requests, out_of_memory } => {
-                self.exited(now, worker, &describe(status, out_of_memory), status, requests, &mut actions);
+                self.exited(now, worker, End { status, requests, out_of_memory }, &mut actions);
             }
             Event::Overdue { worker } => self.overdue(worker, &mut actions),
             Event::Stuck { worker } => self.stuck(worker, &mut actions),
@@ -228,186 +244,12 @@ impl Supervisor {
             Event::Reload => self.reload(&mut actions),
             Event::Scale { workers } => self.scale(workers, &mut actions),
             Event::StopGracefully => self.stop_gracefully(now, &mut actions),
-            Event::StopQuickly => self.stop_now(now, &mut actions),
+            Event::StopQuickly => self.stop_quickly(now, &mut actions),
         }
         if !self.is_finished {
             self.pursue(now, &mut actions);
         }
         actions
-    }
-
-    /// Moves from what is to what is wanted.
-    fn pursue(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        if let Stop::Gracefully { deadline } = self.stop
-            && now >= deadline
-        {
-            actions.push(Action::Say(Saying::GraceOver { workers: self.workers.len() as u32 }));
-            self.stop_now(now, actions);
-        }
-        if self.stop != Stop::No {
-            // The end of a zygote is the end of its children, however it comes about.
-            if self.workers.is_empty() || matches!(self.stop, Stop::Now { deadline } if now >= deadline) {
-                self.end_zygotes(actions);
-                self.finish(Outcome::Stopped, actions);
-            }
-            return;
-        }
-        self.kill_slow_boots(now, actions);
-        if self.is_finished {
-            return;
-        }
-        self.kill_slow_drains(now, actions);
-        self.retire_old(now, actions);
-        self.start_zygotes(now, actions);
-        self.send_scout(now, actions);
-        self.replace(now, actions);
-        self.tell_reload(actions);
-        self.end_empty_generations(actions);
-    }
-
-    fn start_zygotes(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        for number in [Some(self.target()), self.incoming()].into_iter().flatten() {
-            let Some(generation) = self.generation(number) else { continue };
-            if generation.zygote == Zygote::Absent && generation.backoff.until(now).is_none() {
-                generation.zygote = Zygote::Starting;
-                actions.push(Action::StartZygote(number));
-            }
-        }
-    }
-
-    /// One worker decides about a generation.
-    fn send_scout(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        let Some(number) = self.incoming() else { return };
-        let is_out = self.workers.values().any(|worker| worker.generation == number && worker.is_booting());
-        if !is_out {
-            self.fork(now, number, 1, actions);
-        }
-    }
-
-    fn fork(&mut self, now: Instant, number: GenerationNumber, count: u32, actions: &mut Vec<Action>) {
-        let deadline = now + self.policy.boot_timeout;
-        let is_able = self.generation(number).is_some_and(|generation| {
-            generation.zygote == Zygote::Loaded && generation.backoff.until(now).is_none()
-        });
-        for _ in 0..if is_able { count } else { 0 } {
-            let worker = self.next_worker;
-            self.next_worker += 1;
-            let entry = Worker {
-                generation: number,
-                state: WorkerState::Booting { deadline },
-                pid: 0,
-                served_since: None,
-                retire_at: None,
-                is_retiring: false,
-                is_explained: false,
-            };
-            self.workers.insert(worker, entry);
-            actions.push(Action::Fork { worker, generation: number });
-        }
-    }
-
-    /// Starts what is missing, lets go what is too much.
-    fn replace(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        let target = self.target();
-        let count = |test: &dyn Fn(&Worker) -> bool| self.workers.values().filter(|worker| test(worker)).count() as u32;
-        let is_fresh = |worker: &Worker| worker.generation == target && !worker.is_retiring;
-        let is_stale = |worker: &Worker| worker.generation < target || worker.is_retiring;
-        let moves = capacity::moves(Census {
-            wanted: self.policy.workers,
-            surge: self.policy.surge,
-            fresh_booting: count(&|worker| is_fresh(worker) && worker.is_booting()),
-            fresh_serving: count(&|worker| is_fresh(worker) && worker.is_serving()),
-            stale_serving: count(&|worker| is_stale(worker) && worker.is_serving()),
-        });
-        self.drain(now, moves.drain_stale, is_stale, actions);
-        self.drain(now, moves.shed_serving, is_fresh, actions);
-        let booting = self.workers.iter_mut().rev().filter(|(_, worker)| is_fresh(worker) && worker.is_booting());
-        // What boots for a generation that is not wanted any more is of no use either.
-        let shed: Vec<_> = booting.take(moves.shed_booting as usize).map(|(number, _)| *number).collect();
-        let outdated = self.workers.iter().filter(|(_, worker)| worker.generation < target && worker.is_booting());
-        let outdated: Vec<_> = outdated.map(|(number, _)| *number).collect();
-        for number in shed.into_iter().chain(outdated) {
-            self.kill(number, actions);
-        }
-        self.fork(now, target, moves.fork, actions);
-    }
-
-    /// Lets the oldest `count` of some workers finish and go.
-    fn drain(&mut self, now: Instant, count: u32, which: impl Fn(&Worker) -> bool, actions: &mut Vec<Action>) {
-        let deadline = now + self.policy.drain_timeout;
-        let serving = self.workers.iter_mut().filter(|(_, worker)| worker.is_serving() && which(worker));
-        for (number, worker) in serving.take(count as usize) {
-            worker.state = WorkerState::Draining { deadline };
-            actions.push(Action::Drain(*number));
-        }
-    }
-
-    fn kill(&mut self, number: WorkerNumber, actions: &mut Vec<Action>) {
-        if let Some(worker) = self.workers.get_mut(&number) {
-            worker.end();
-            actions.push(Action::Kill(number));
-        }
-    }
-
-    fn tell_reload(&mut self, actions: &mut Vec<Action>) {
-        let Some(generation) = self.reloading.filter(|generation| *generation == self.target()) else { return };
-        let serving = self.workers.values().filter(|worker| worker.is_serving());
-        let (fresh, old): (Vec<_>, Vec<_>) = serving.partition(|worker| worker.generation == generation);
-        if old.is_empty() && fresh.len() >= self.policy.workers as usize {
-            self.reloading = None;
-            actions.push(Action::Say(Saying::ReloadDone { generation }));
-        }
-    }
-
-    fn end_empty_generations(&mut self, actions: &mut Vec<Action>) {
-        let (target, incoming) = (self.target(), self.incoming());
-        for generation in &mut self.generations {
-            let is_used = generation.number == target
-                || Some(generation.number) == incoming
-                || self.workers.values().any(|worker| worker.generation == generation.number);
-            if !is_used && matches!(generation.zygote, Zygote::Starting | Zygote::Loaded) {
-                generation.zygote = Zygote::Ending;
-                actions.push(Action::EndZygote(generation.number));
-            }
-        }
-        self.generations.retain(|generation| {
-            generation.number == target || Some(generation.number) == incoming || generation.zygote != Zygote::Absent
-        });
-    }
-
-    fn kill_slow_boots(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        let is_late = |worker: &Worker| matches!(worker.state, WorkerState::Booting { deadline } if now >= deadline);
-        let late: Vec<_> = self.workers.iter().filter(|(_, worker)| is_late(worker)).map(|(n, w)| (*n, w.generation));
-        let late: Vec<(WorkerNumber, GenerationNumber)> = late.collect();
-        for (worker, generation) in late {
-            actions.push(Action::Say(Saying::BootTimeout { worker }));
-            self.kill(worker, actions);
-            self.fail(now, generation);
-            if !self.has_ever_served {
-                return self.give_up(Outcome::BootTimeout, actions);
-            }
-            let seconds = self.policy.boot_timeout.as_secs();
-            let message = format!("the new worker was not ready within {seconds} s");
-            self.abandon_if_incoming(generation, boot_failure(message), actions);
-        }
-    }
-
-    fn kill_slow_drains(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        for (number, worker) in &mut self.workers {
-            if matches!(worker.state, WorkerState::Draining { deadline } if now >= deadline) {
-                worker.end();
-                actions.push(Action::Say(Saying::DrainOver { worker: *number }));
-                actions.push(Action::Kill(*number));
-            }
-        }
-    }
-
-    fn retire_old(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        let is_due = |worker: &Worker| worker.is_serving() && worker.retire_at.is_some_and(|at| now >= at);
-        let due: Vec<_> = self.workers.iter().filter(|(_, worker)| is_due(worker)).map(|(number, _)| *number).collect();
-        for worker in due {
-            self.retire(worker, Retirement::Lifetime, actions);
-        }
     }
 
     fn retire(&mut self, number: WorkerNumber, reason: Retirement, actions: &mut Vec<Action>) {
@@ -436,123 +278,6 @@ impl Supervisor {
         }
     }
 
-    fn boot_failed(&mut self, now: Instant, number: WorkerNumber, failure: BootFailure, actions: &mut Vec<Action>) {
-        let Some(worker) = self.workers.get_mut(&number) else { return };
-        worker.end();
-        let generation = worker.generation;
-        if self.stop != Stop::No {
-            return;
-        }
-        if !self.has_ever_served {
-            return self.give_up(Outcome::BootFailed(failure), actions);
-        }
-        let next = self.fail(now, generation);
-        if !self.abandon_if_incoming(generation, failure.clone(), actions) {
-            actions.push(Action::Say(Saying::WorkerBootFailed { failure, next }));
-        }
-    }
-
-    fn fork_failed(&mut self, now: Instant, number: WorkerNumber, message: String, actions: &mut Vec<Action>) {
-        let Some(worker) = self.workers.remove(&number) else { return };
-        actions.push(Action::Forget(number));
-        let next = self.fail(now, worker.generation);
-        actions.push(Action::Say(Saying::ForkFailed { message, next }));
-    }
-
-    fn link_lost(&mut self, number: WorkerNumber, reason: &str, actions: &mut Vec<Action>) {
-        let Some(worker) = self.workers.get_mut(&number) else { return };
-        if worker.state != WorkerState::Ending {
-            if reason != LINK_ENDED {
-                actions.push(Action::Say(Saying::WorkerGone { worker: number, how: reason.to_owned(), next: None }));
-            }
-            // Without its link it is of no use, alive or not.
-            if !matches!(worker.state, WorkerState::Draining { .. }) {
-                actions.push(Action::Kill(number));
-            }
-            worker.state = WorkerState::Ending;
-        }
-    }
-
-    fn exited(
-        &mut self,
-        now: Instant,
-        number: WorkerNumber,
-        how: &str,
-        status: ExitStatus,
-        requests: u64,
-        actions: &mut Vec<Action>,
-    ) {
-        let Some(worker) = self.workers.remove(&number) else { return };
-        actions.push(Action::Forget(number));
-        let has_drained = matches!(worker.state, WorkerState::Draining { .. }) && status == ExitStatus::Code(0);
-        if self.stop != Stop::No || has_drained || worker.is_explained {
-            return;
-        }
-        let is_failure = worker.served_since.is_none_or(|since| requests == 0 && now.duration_since(since) < INFANCY);
-        let next = is_failure.then(|| self.fail(now, worker.generation));
-        actions.push(Action::Say(Saying::WorkerGone { worker: number, how: how.to_owned(), next }));
-        let failures = self.generation(worker.generation).map_or(0, |generation| generation.backoff.failures());
-        if worker.served_since.is_none() && failures >= ATTEMPTS {
-            let failure = boot_failure(format!("the workers end before they can serve (the last one {how})"));
-            if !self.has_ever_served {
-                return self.give_up(Outcome::BootFailed(failure), actions);
-            }
-            self.abandon_if_incoming(worker.generation, failure, actions);
-        }
-    }
-
-    fn overdue(&mut self, number: WorkerNumber, actions: &mut Vec<Action>) {
-        let Some(worker) = self.workers.get(&number) else { return };
-        // An event loop goes on with its other requests; the one that is too slow was told that its client left.
-        let is_wsgi = worker.state == WorkerState::Serving(Interface::Wsgi);
-        if is_wsgi {
-            actions.push(Action::Say(Saying::Overdue { worker: number }));
-            self.kill(number, actions);
-        }
-    }
-
-    fn stuck(&mut self, number: WorkerNumber, actions: &mut Vec<Action>) {
-        if self.workers.get(&number).is_some_and(Worker::is_serving) {
-            actions.push(Action::Say(Saying::Stuck { worker: number }));
-            self.kill(number, actions);
-        }
-    }
-
-    fn zygote_ended(
-        &mut self,
-        now: Instant,
-        number: GenerationNumber,
-        failure: Option<BootFailure>,
-        status: String,
-        actions: &mut Vec<Action>,
-    ) {
-        let (target, incoming) = (self.target(), self.incoming());
-        let Some(generation) = self.generation(number) else { return };
-        let was_told = generation.zygote == Zygote::Ending;
-        generation.zygote = Zygote::Absent;
-        let lost: Vec<_> = self.workers.iter().filter(|(_, w)| w.generation == number).map(|(n, _)| *n).collect();
-        for worker in lost {
-            self.workers.remove(&worker);
-            actions.push(Action::Forget(worker));
-        }
-        if self.stop != Stop::No || was_told {
-            return;
-        }
-        if !self.has_ever_served {
-            return self.give_up(failure.map_or(Outcome::ZygoteFailed { status }, Outcome::BootFailed), actions);
-        }
-        if Some(number) == incoming {
-            let failure = failure.unwrap_or_else(|| boot_failure(format!("the Python process {status}")));
-            self.abandon_if_incoming(number, failure, actions);
-        } else if number == target {
-            let next = self.fail(now, number);
-            actions.push(Action::Say(match failure {
-                Some(failure) => Saying::WorkerBootFailed { failure, next },
-                None => Saying::ZygoteGone { status, next },
-            }));
-        }
-    }
-
     fn reload(&mut self, actions: &mut Vec<Action>) {
         let refusal = match (self.stop, self.has_ever_served) {
             (Stop::No, true) => None,
@@ -574,92 +299,12 @@ impl Supervisor {
         actions.push(Action::Say(Saying::ReloadBegun { generation }));
     }
 
-    fn abandon_if_incoming(
-        &mut self,
-        number: GenerationNumber,
-        failure: BootFailure,
-        actions: &mut Vec<Action>,
-    ) -> bool {
-        if self.incoming() != Some(number) {
-            return false;
-        }
-        if let Some(generation) = self.generation(number) {
-            generation.is_abandoned = true;
-        }
-        let own = self.workers.iter().filter(|(_, worker)| worker.generation == number).map(|(number, _)| *number);
-        for worker in own.collect::<Vec<_>>() {
-            self.kill(worker, actions);
-        }
-        self.reloading = None;
-        actions.push(Action::Say(Saying::ReloadFailed { generation: number, failure }));
-        true
-    }
-
     fn scale(&mut self, workers: u32, actions: &mut Vec<Action>) {
         let from = std::mem::replace(&mut self.policy.workers, workers);
         if from != workers {
             actions.push(Action::Say(Saying::Scaled { from, to: workers }));
         }
     }
-
-    fn stop_gracefully(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        if self.stop != Stop::No {
-            // Asked twice: now.
-            return self.stop_now(now, actions);
-        }
-        let deadline = now + self.policy.graceful_timeout;
-        self.stop = Stop::Gracefully { deadline };
-        for (number, worker) in &mut self.workers {
-            match worker.state {
-                WorkerState::Serving(_) => {
-                    worker.state = WorkerState::Draining { deadline };
-                    actions.push(Action::Drain(*number));
-                }
-                WorkerState::Booting { .. } => {
-                    worker.end();
-                    actions.push(Action::Kill(*number));
-                }
-                WorkerState::Draining { .. } | WorkerState::Ending => {}
-            }
-        }
-    }
-
-    fn stop_now(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        if !matches!(self.stop, Stop::Now { .. }) {
-            self.stop = Stop::Now { deadline: now + KILL_GRACE };
-        }
-        for (number, worker) in &mut self.workers {
-            worker.end();
-            actions.push(Action::Kill(*number));
-        }
-    }
-
-    fn give_up(&mut self, outcome: Outcome, actions: &mut Vec<Action>) {
-        actions.extend(self.workers.keys().map(|number| Action::Kill(*number)));
-        self.end_zygotes(actions);
-        self.finish(outcome, actions);
-    }
-
-    fn end_zygotes(&self, actions: &mut Vec<Action>) {
-        let present = self.generations.iter().filter(|generation| generation.zygote != Zygote::Absent);
-        actions.extend(present.map(|generation| Action::EndZygote(generation.number)));
-    }
-
-    fn finish(&mut self, outcome: Outcome, actions: &mut Vec<Action>) {
-        self.is_finished = true;
-        actions.push(Action::Finish(outcome));
-    }
-
-    /// One more failure of a generation: it starts nothing for a while, longer each time.
-    fn fail(&mut self, now: Instant, number: GenerationNumber) -> Duration {
-        let jitter = self.jitter.next();
-        self.generation(number).map_or(Duration::ZERO, |generation| generation.backoff.fail(now, jitter))
-    }
-}
-
-/// A failure to boot that the worker itself could not report.
-fn boot_failure(message: String) -> BootFailure {
-    BootFailure { stage: "boot".to_owned(), message, hint: String::new(), traceback: String::new() }
 }
 
 #[cfg(test)]

@@ -11,19 +11,19 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 
 /// Failures in a row, and the pause that follows from them.
 #[derive(Debug, Clone, Copy)]
-pub struct Backoff {
+pub(super) struct Backoff {
     failures: u32,
     last: Option<Instant>,
     until: Option<Instant>,
 }
 
 impl Backoff {
-    pub const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self { failures: 0, last: None, until: None }
     }
 
     /// One more failure. Returns the pause, lengthened by up to a quarter: `jitter` is a random number.
-    pub fn fail(&mut self, now: Instant, jitter: u64) -> Duration {
+    pub(super) fn fail(&mut self, now: Instant, jitter: u64) -> Duration {
         if self.last.is_some_and(|last| now.saturating_duration_since(last) > FORGOTTEN_AFTER) {
             self.failures = 0;
         }
@@ -36,22 +36,22 @@ impl Backoff {
     }
 
     /// Failures in a row.
-    pub fn failures(&self) -> u32 {
+    pub(super) fn failures(&self) -> u32 {
         self.failures
     }
 
     /// When the next attempt may begin; `None` when it may now.
-    pub fn until(&self, now: Instant) -> Option<Instant> {
+    pub(super) fn until(&self, now: Instant) -> Option<Instant> {
         self.until.filter(|until| now < *until)
     }
 }
 
-/// Random numbers for jitter, the same ones for the same seed (SplitMix64).
+/// Random numbers for jitter, the same ones for the same seed (`SplitMix64`).
 #[derive(Debug, Clone, Copy)]
-pub struct Jitter(pub u64);
+pub(super) struct Jitter(pub(super) u64);
 
 impl Jitter {
-    pub fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut number = self.0;
         number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -60,7 +60,7 @@ impl Jitter {
     }
 
     /// From zero to `most`.
-    pub fn up_to(&mut self, most: Duration) -> Duration {
+    pub(super) fn up_to(&mut self, most: Duration) -> Duration {
         most.mul_f64((self.next() >> 11) as f64 / (1_u64 << 53) as f64)
     }
 }

@@ -1,7 +1,8 @@
 //! The machine in a world of seeded misfortune: workers that crash, hang, boot slowly or not at all, zygotes that die,
-//! reloads of good and of broken code, scaling, recycling. Time is virtual. `SEED=n` runs one seed and prints its history.
+//! reloads of good and of broken code, scaling, recycling. Time is virtual. `SEED=n` runs one seed and shows all of its history if it fails.
 
 use super::*;
+use monoceros_wire::zygote::ExitStatus;
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 
@@ -113,7 +114,11 @@ impl World {
         // Nobody is let go for the sake of a replacement before the replacement serves.
         let wanted = self.machine.wanted() as usize;
         let least = serving_before.min(wanted);
-        assert!(may_fall || is_stopping || self.machine.serving() >= least, "{} serve, not {least}", self.machine.serving());
+        assert!(
+            may_fall || is_stopping || self.machine.serving() >= least,
+            "{} serve, not {least}",
+            self.machine.serving()
+        );
         self.check();
     }
 
@@ -145,7 +150,8 @@ impl World {
                 self.workers.insert(worker, Process { generation, has_served: false, is_drained: false });
                 let is_broken = self.broken.contains(&generation) || self.chance(3);
                 let is_slow = self.chance(5);
-                let boots = if is_broken { Happening::WorkerFailsToBoot(worker) } else { Happening::WorkerReady(worker) };
+                let boots =
+                    if is_broken { Happening::WorkerFailsToBoot(worker) } else { Happening::WorkerReady(worker) };
                 self.plan_within(20, if is_slow { 6_000 } else { 500 }, boots);
                 if self.chance(40) {
                     self.plan_within(1, 15_000, Happening::WorkerDies { worker, signal: 9 });
@@ -162,6 +168,11 @@ impl World {
                 // Some hold a WebSocket that never ends.
                 if !self.chance(20) {
                     self.plan_within(1, 3_000, Happening::WorkerDrained(worker));
+                }
+            }
+            Action::Hasten(worker) => {
+                if !self.chance(20) {
+                    self.plan_within(1, 1_000, Happening::WorkerDrained(worker));
                 }
             }
             Action::Kill(worker) => self.plan_within(1, 50, Happening::WorkerDies { worker, signal: 9 }),
@@ -187,8 +198,8 @@ impl World {
         }
     }
 
-    fn happen(&mut self, happening: Happening) {
-        match happening {
+    fn happen(&mut self, happening: &Happening) {
+        match *happening {
             Happening::ZygoteLoads(generation) if self.zygotes.contains(&generation) => {
                 self.tell(Event::ZygoteLoaded { generation });
             }
@@ -219,10 +230,8 @@ impl World {
                 let is_overdue = self.random.next().is_multiple_of(2);
                 self.tell(if is_overdue { Event::Overdue { worker } } else { Event::Stuck { worker } });
             }
-            Happening::WorkerDrained(worker) => {
-                if self.workers.remove(&worker).is_some() {
-                    self.tell(Event::Exited { worker, status: ExitStatus::Code(0), requests: 9, out_of_memory: false });
-                }
+            Happening::WorkerDrained(worker) if self.workers.remove(&worker).is_some() => {
+                self.tell(Event::Exited { worker, status: ExitStatus::Code(0), requests: 9, out_of_memory: false });
             }
             Happening::Reload => self.tell(Event::Reload),
             Happening::Scale(workers) => self.tell(Event::Scale { workers }),
@@ -254,7 +263,7 @@ impl World {
             self.now = at;
             if next == Some(at) {
                 if let Some(Reverse((.., happening))) = self.agenda.pop() {
-                    self.happen(happening);
+                    self.happen(&happening);
                 }
             } else {
                 self.tell(Event::Tick);
@@ -265,9 +274,9 @@ impl World {
 }
 
 fn simulate(world: &mut World) {
-    world.tell(Event::Start);
     // The first start is not disturbed: if it fails, the program ends, which other tests look at.
     world.is_calm = true;
+    world.tell(Event::Start);
     world.run(world.now + Duration::from_secs(2));
     world.is_calm = false;
     assert_eq!(world.machine.serving(), world.machine.wanted() as usize, "the first start");
@@ -290,9 +299,9 @@ fn simulate(world: &mut World) {
     world.run(world.now + Duration::from_secs(30));
     // Whatever happened, it recovers by itself.
     world.is_calm = true;
-    world.agenda.retain(|Reverse((_, _, happening))| {
-        !matches!(happening, Happening::WorkerHangs(_) | Happening::Reload)
-    });
+    world
+        .agenda
+        .retain(|Reverse((_, _, happening))| !matches!(happening, Happening::WorkerHangs(_) | Happening::Reload));
     world.run(world.now + Duration::from_secs(60));
     // What never finishes is killed at its time; until then it may be there.
     let serving: Vec<_> = world.machine.workers.values().filter(|worker| worker.is_serving()).collect();
@@ -322,10 +331,8 @@ fn whatever_happens_it_serves_again() {
     for seed in seeds {
         let mut world = World::new(seed);
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| simulate(&mut world)));
-        if outcome.is_err() || chosen.is_some() {
-            let tail = world.history.len().saturating_sub(if chosen.is_some() { usize::MAX } else { 60 });
-            println!("{}", world.history[tail..].join("\n"));
-        }
-        assert!(outcome.is_ok(), "seed {seed} fails; SEED={seed} shows all of it");
+        let shown = if chosen.is_some() { usize::MAX } else { 60 };
+        let history = &world.history[world.history.len().saturating_sub(shown)..];
+        assert!(outcome.is_ok(), "seed {seed} fails; SEED={seed} shows all of it:\n{}", history.join("\n"));
     }
 }

@@ -1,9 +1,20 @@
 //! The machine, driven by events alone.
 
 use super::*;
+use monoceros_wire::message::BootFailure;
+use monoceros_wire::zygote::ExitStatus;
 
 fn policy(workers: u32) -> Policy {
-    Policy { workers, boot_timeout: Duration::from_secs(60), graceful_timeout: Duration::from_secs(30) }
+    Policy {
+        workers,
+        surge: 1,
+        boot_timeout: Duration::from_secs(60),
+        graceful_timeout: Duration::from_secs(30),
+        drain_timeout: Duration::from_secs(20),
+        max_lifetime: Duration::ZERO,
+        lifetime_jitter: Duration::ZERO,
+        seed: 0,
+    }
 }
 
 fn failure() -> BootFailure {
@@ -15,17 +26,37 @@ fn failure() -> BootFailure {
     }
 }
 
+fn fork(worker: WorkerNumber) -> Action {
+    Action::Fork { worker, generation: 1 }
+}
+
+fn exited(worker: WorkerNumber, status: ExitStatus) -> Event {
+    Event::Exited { worker, status, requests: 1, out_of_memory: false }
+}
+
+fn ready(worker: WorkerNumber) -> Event {
+    Event::Ready { worker, interface: Interface::Wsgi, slots: 1 }
+}
+
+fn acts(actions: &[Action]) -> Vec<Action> {
+    actions.iter().filter(|action| !matches!(action, Action::Say(_))).cloned().collect()
+}
+
 /// A supervisor whose workers all serve.
 fn serving(workers: u32, now: Instant) -> Supervisor {
-    let mut supervisor = Supervisor::new(policy(workers));
-    assert_eq!(supervisor.step(now, Event::Start), [Action::StartZygote]);
-    let forks = supervisor.step(now, Event::ZygoteLoaded);
-    assert_eq!(forks, (1..=workers).map(Action::Fork).collect::<Vec<_>>());
-    for worker in 1..=workers {
+    serving_with(policy(workers), now)
+}
+
+fn serving_with(policy: Policy, now: Instant) -> Supervisor {
+    let mut supervisor = Supervisor::new(policy);
+    assert_eq!(supervisor.step(now, Event::Start), [Action::StartZygote(1)]);
+    let forks = supervisor.step(now, Event::ZygoteLoaded { generation: 1 });
+    assert_eq!(forks, (1..=policy.workers).map(fork).collect::<Vec<_>>());
+    for worker in 1..=policy.workers {
         supervisor.step(now, Event::Forked { worker, pid: 100 + worker });
-        supervisor.step(now, Event::Ready { worker, interface: Interface::Wsgi, slots: 1 });
+        supervisor.step(now, ready(worker));
     }
-    assert_eq!(supervisor.serving(), workers as usize);
+    assert_eq!(supervisor.serving(), policy.workers as usize);
     supervisor
 }
 
@@ -34,8 +65,7 @@ fn the_first_ready_worker_is_announced_once() {
     let now = Instant::now();
     let mut supervisor = Supervisor::new(policy(2));
     supervisor.step(now, Event::Start);
-    supervisor.step(now, Event::ZygoteLoaded);
-    let ready = |worker| Event::Ready { worker, interface: Interface::Asgi, slots: 9 };
+    supervisor.step(now, Event::ZygoteLoaded { generation: 1 });
     let said = |actions: &[Action]| {
         actions.iter().filter(|action| matches!(action, Action::Say(Saying::Ready { .. }))).count()
     };
@@ -48,8 +78,8 @@ fn a_worker_that_served_is_replaced_at_once_with_a_new_number() {
     let now = Instant::now();
     let mut supervisor = serving(2, now);
     supervisor.step(now, Event::LinkLost { worker: 1, reason: LINK_ENDED.to_owned() });
-    let actions = supervisor.step(now, Event::Exited { worker: 1, status: ExitStatus::Signal(9) });
-    assert!(actions.contains(&Action::Fork(3)) || supervisor.workers.contains_key(&3), "{actions:?}");
+    let actions = supervisor.step(now, exited(1, ExitStatus::Signal(9)));
+    assert!(actions.contains(&fork(3)) || supervisor.workers.contains_key(&3), "{actions:?}");
     assert!(actions.contains(&Action::Forget(1)), "{actions:?}");
 }
 
@@ -58,7 +88,7 @@ fn a_lost_link_is_replaced_before_the_exit_is_known() {
     let now = Instant::now();
     let mut supervisor = serving(1, now);
     let actions = supervisor.step(now, Event::LinkLost { worker: 1, reason: LINK_ENDED.to_owned() });
-    assert_eq!(actions, [Action::Kill(1), Action::Fork(2)]);
+    assert_eq!(actions, [Action::Kill(1), fork(2)]);
 }
 
 #[test]
@@ -66,11 +96,11 @@ fn boot_failure_before_anything_served_ends_the_program() {
     let now = Instant::now();
     let mut supervisor = Supervisor::new(policy(2));
     supervisor.step(now, Event::Start);
-    supervisor.step(now, Event::ZygoteLoaded);
+    supervisor.step(now, Event::ZygoteLoaded { generation: 1 });
     let actions = supervisor.step(now, Event::BootFailed { worker: 1, failure: failure() });
     assert_eq!(
         actions,
-        [Action::Kill(1), Action::Kill(2), Action::EndZygote, Action::Finish(Outcome::BootFailed(failure()))]
+        [Action::Kill(1), Action::Kill(2), Action::EndZygote(1), Action::Finish(Outcome::BootFailed(failure()))]
     );
     assert_eq!(supervisor.step(now, Event::Tick), []);
 }
@@ -79,7 +109,7 @@ fn boot_failure_before_anything_served_ends_the_program() {
 fn boot_failure_later_pauses_longer_each_time_and_never_ends_the_others() {
     let now = Instant::now();
     let mut supervisor = serving(2, now);
-    supervisor.step(now, Event::Exited { worker: 1, status: ExitStatus::Signal(9) });
+    supervisor.step(now, exited(1, ExitStatus::Signal(9)));
     let mut pauses = Vec::new();
     let mut at = now;
     for worker in 3..7 {
@@ -91,11 +121,13 @@ fn boot_failure_later_pauses_longer_each_time_and_never_ends_the_others() {
                 _ => {}
             }
         }
-        supervisor.step(at, Event::Exited { worker, status: ExitStatus::Code(4) });
-        at = supervisor.wake_at().expect("a pause is planned");
-        assert_eq!(supervisor.step(at, Event::Tick), [Action::Fork(worker + 1)]);
+        supervisor.step(at, exited(worker, ExitStatus::Code(4)));
+        at = supervisor.wake_at(at).expect("a pause is planned");
+        assert_eq!(supervisor.step(at, Event::Tick), [fork(worker + 1)]);
     }
-    assert_eq!(pauses, [250, 500, 1000, 2000].map(Duration::from_millis));
+    for (pause, least) in pauses.into_iter().zip([250, 500, 1000, 2000].map(Duration::from_millis)) {
+        assert!(pause >= least && pause <= least * 5 / 4, "{pause:?}");
+    }
     assert_eq!(supervisor.serving(), 1);
 }
 
@@ -110,34 +142,37 @@ fn a_boot_that_takes_too_long_is_killed() {
 }
 
 #[test]
-fn graceful_stop_drains_then_kills() {
+fn graceful_stop_drains_then_hastens_then_kills() {
     let now = Instant::now();
     let mut supervisor = serving(2, now);
     assert_eq!(supervisor.step(now, Event::StopGracefully), [Action::Drain(1), Action::Drain(2)]);
-    supervisor.step(now, Event::Exited { worker: 1, status: ExitStatus::Code(0) });
-    let late = supervisor.wake_at().expect("the grace ends");
-    let actions = supervisor.step(late, Event::Tick);
-    assert!(actions.contains(&Action::Kill(2)), "{actions:?}");
-    let actions = supervisor.step(late, Event::Exited { worker: 2, status: ExitStatus::Signal(9) });
-    assert_eq!(actions, [Action::Forget(2), Action::EndZygote, Action::Finish(Outcome::Stopped)]);
+    supervisor.step(now, exited(1, ExitStatus::Code(0)));
+    let late = supervisor.wake_at(now).expect("the grace ends");
+    assert_eq!(acts(&supervisor.step(late, Event::Tick)), [Action::Hasten(2)]);
+    let later = supervisor.wake_at(late).expect("patience ends");
+    assert_eq!(acts(&supervisor.step(later, Event::Tick)), [Action::Kill(2)]);
+    let actions = supervisor.step(later, exited(2, ExitStatus::Signal(9)));
+    assert_eq!(actions, [Action::Forget(2), Action::EndZygote(1), Action::Finish(Outcome::Stopped)]);
 }
 
 #[test]
-fn asked_twice_stops_now() {
+fn asked_twice_hurries_and_asked_three_times_kills() {
     let now = Instant::now();
     let mut supervisor = serving(1, now);
     supervisor.step(now, Event::StopGracefully);
-    assert_eq!(supervisor.step(now, Event::StopGracefully), [Action::Kill(1)]);
+    assert_eq!(supervisor.step(now, Event::StopGracefully), [Action::Hasten(1)]);
+    assert_eq!(supervisor.step(now, Event::StopQuickly), [Action::Kill(1)]);
 }
 
 #[test]
 fn a_lost_zygote_is_started_again() {
     let now = Instant::now();
     let mut supervisor = serving(2, now);
-    let actions = supervisor.step(now, Event::ZygoteEnded { failure: None, status: "was killed".to_owned() });
+    let actions =
+        supervisor.step(now, Event::ZygoteEnded { generation: 1, failure: None, status: "was killed".to_owned() });
     assert!(actions.contains(&Action::Forget(1)) && actions.contains(&Action::Forget(2)), "{actions:?}");
-    let at = supervisor.wake_at().expect("a pause is planned");
-    assert_eq!(supervisor.step(at, Event::Tick), [Action::StartZygote]);
+    let at = supervisor.wake_at(now).expect("a pause is planned");
+    assert_eq!(supervisor.step(at, Event::Tick), [Action::StartZygote(1)]);
 }
 
 #[test]
@@ -145,5 +180,123 @@ fn overdue_kills_a_wsgi_worker_and_replaces_it() {
     let now = Instant::now();
     let mut supervisor = serving(1, now);
     let actions = supervisor.step(now, Event::Overdue { worker: 1 });
-    assert!(actions.contains(&Action::Kill(1)) && actions.contains(&Action::Fork(2)), "{actions:?}");
+    assert!(actions.contains(&Action::Kill(1)) && actions.contains(&fork(2)), "{actions:?}");
+}
+
+#[test]
+fn a_reload_moves_one_for_one() {
+    let now = Instant::now();
+    let mut supervisor = serving(2, now);
+    assert_eq!(acts(&supervisor.step(now, Event::Reload)), [Action::StartZygote(2)]);
+    let scout = supervisor.step(now, Event::ZygoteLoaded { generation: 2 });
+    assert_eq!(scout, [Action::Fork { worker: 3, generation: 2 }]);
+    let actions = acts(&supervisor.step(now, ready(3)));
+    assert_eq!(actions, [Action::Drain(1), Action::Fork { worker: 4, generation: 2 }]);
+    let actions = supervisor.step(now, ready(4));
+    assert!(actions.contains(&Action::Drain(2)), "{actions:?}");
+    assert!(actions.contains(&Action::Say(Saying::ReloadDone { generation: 2 })), "{actions:?}");
+    supervisor.step(now, exited(1, ExitStatus::Code(0)));
+    let actions = supervisor.step(now, exited(2, ExitStatus::Code(0)));
+    assert_eq!(actions, [Action::Forget(2), Action::EndZygote(1)]);
+}
+
+#[test]
+fn a_reload_onto_broken_code_changes_nothing() {
+    let now = Instant::now();
+    let mut supervisor = serving(2, now);
+    supervisor.step(now, Event::Reload);
+    supervisor.step(now, Event::ZygoteLoaded { generation: 2 });
+    let actions = supervisor.step(now, Event::BootFailed { worker: 3, failure: failure() });
+    let told = Action::Say(Saying::ReloadFailed { generation: 2, failure: failure() });
+    assert_eq!(actions, [Action::Kill(3), told]);
+    let actions = supervisor.step(now, exited(3, ExitStatus::Code(4)));
+    assert_eq!(actions, [Action::Forget(3), Action::EndZygote(2)]);
+    assert_eq!((supervisor.serving(), supervisor.target()), (2, 1));
+    // What crashes afterwards is replaced from the code that works.
+    let actions = supervisor.step(now, exited(1, ExitStatus::Signal(11)));
+    assert!(actions.contains(&fork(4)), "{actions:?}");
+}
+
+#[test]
+fn with_preload_the_zygote_tells_that_the_code_is_broken() {
+    let now = Instant::now();
+    let mut supervisor = serving(1, now);
+    supervisor.step(now, Event::Reload);
+    let ended = Event::ZygoteEnded { generation: 2, failure: Some(failure()), status: "exited".to_owned() };
+    let actions = supervisor.step(now, ended);
+    assert_eq!(actions, [Action::Say(Saying::ReloadFailed { generation: 2, failure: failure() })]);
+    assert_eq!(supervisor.wake_at(now), None, "no further attempt");
+}
+
+#[test]
+fn an_import_that_hangs_ends_the_reload() {
+    let now = Instant::now();
+    let mut supervisor = serving(1, now);
+    supervisor.step(now, Event::Reload);
+    let late = supervisor.wake_at(now).expect("the boot time-out");
+    let actions = supervisor.step(late, Event::Tick);
+    assert!(actions.contains(&Action::EndZygote(2)), "{actions:?}");
+    assert!(matches!(actions.last(), Some(Action::Say(Saying::ReloadFailed { generation: 2, .. }))), "{actions:?}");
+}
+
+#[test]
+fn a_reload_while_another_runs_replaces_it() {
+    let now = Instant::now();
+    let mut supervisor = serving(1, now);
+    supervisor.step(now, Event::Reload);
+    let actions = supervisor.step(now, Event::Reload);
+    assert!(matches!(actions[0], Action::Say(Saying::ReloadFailed { generation: 2, .. })), "{actions:?}");
+    assert!(actions.contains(&Action::Say(Saying::ReloadBegun { generation: 3 })), "{actions:?}");
+    assert!(actions.contains(&Action::EndZygote(2)) && actions.contains(&Action::StartZygote(3)), "{actions:?}");
+}
+
+#[test]
+fn a_worker_that_has_served_its_time_is_replaced_first() {
+    let now = Instant::now();
+    let mut supervisor = serving_with(Policy { max_lifetime: Duration::from_secs(100), ..policy(1) }, now);
+    let due = supervisor.wake_at(now).expect("a lifetime");
+    assert_eq!(acts(&supervisor.step(due, Event::Tick)), [fork(2)]);
+    assert_eq!(acts(&supervisor.step(due, ready(2))), [Action::Drain(1)]);
+    let late = supervisor.wake_at(due).expect("the drain ends");
+    assert_eq!(acts(&supervisor.step(late, Event::Tick)), [Action::Kill(1)]);
+}
+
+#[test]
+fn scaling() {
+    let now = Instant::now();
+    let mut supervisor = serving(2, now);
+    let actions = supervisor.step(now, Event::Scale { workers: 4 });
+    assert_eq!(actions, [Action::Say(Saying::Scaled { from: 2, to: 4 }), fork(3), fork(4)]);
+    supervisor.step(now, ready(3));
+    let actions = acts(&supervisor.step(now, Event::Scale { workers: 2 }));
+    assert_eq!(actions, [Action::Drain(1), Action::Kill(4)]);
+}
+
+#[test]
+fn workers_that_die_in_infancy_make_a_pause() {
+    let now = Instant::now();
+    let mut supervisor = serving(1, now);
+    let died = Event::Exited { worker: 1, status: ExitStatus::Code(1), requests: 0, out_of_memory: false };
+    assert_eq!(acts(&supervisor.step(now, died)), [Action::Forget(1)]);
+    let at = supervisor.wake_at(now).expect("a pause");
+    assert_eq!(supervisor.step(at, Event::Tick), [fork(2)]);
+    // Somebody kills workers: that says nothing about the code, and the next one may live.
+    let killed = Event::Exited { worker: 2, status: ExitStatus::Signal(9), requests: 0, out_of_memory: false };
+    assert_eq!(acts(&supervisor.step(at, killed)), [Action::Forget(2), fork(3)]);
+    let starved = Event::Exited { worker: 3, status: ExitStatus::Signal(9), requests: 0, out_of_memory: true };
+    assert_eq!(acts(&supervisor.step(at, starved)), [Action::Forget(3)]);
+}
+
+#[test]
+fn what_the_application_says_about_its_failure_may_come_after_its_end() {
+    let now = Instant::now();
+    let mut supervisor = Supervisor::new(policy(2));
+    supervisor.step(now, Event::Start);
+    supervisor.step(now, Event::ZygoteLoaded { generation: 1 });
+    for worker in 1..=2 {
+        let died = Event::Exited { worker, status: ExitStatus::Code(4), requests: 0, out_of_memory: false };
+        assert_eq!(acts(&supervisor.step(now, died))[0], Action::Forget(worker));
+    }
+    let actions = supervisor.step(now, Event::BootFailed { worker: 1, failure: failure() });
+    assert_eq!(actions.last(), Some(&Action::Finish(Outcome::BootFailed(failure()))));
 }

@@ -1,0 +1,65 @@
+//! What the operator is told about the workers.
+
+use super::state::{Retirement, Saying};
+
+/// Writes it to the log.
+pub(super) fn say(saying: Saying) {
+    match saying {
+        Saying::Ready { .. } => {}
+        Saying::WorkerReady { worker, pid } => tracing::info!("worker {worker} ready (pid {pid})"),
+        Saying::WorkerGone { worker, how, next: None } => tracing::warn!("worker {worker} {how}; it is replaced"),
+        Saying::WorkerGone { worker, how, next: Some(pause) } => {
+            tracing::error!("worker {worker} {how} before it could serve; next try in {pause:.1?}");
+        }
+        Saying::WorkerBootFailed { failure, next } => {
+            tracing::error!("a new worker could not load the application: {}; next try in {next:.1?}", failure.message);
+            traceback(&failure.traceback);
+        }
+        Saying::BootTimeout { worker } => tracing::error!("worker {worker} was not ready in time and is killed"),
+        Saying::Overdue { worker } => {
+            tracing::error!("worker {worker} did not answer in time (--timeout) and is killed and replaced");
+        }
+        Saying::Stuck { worker } => {
+            tracing::error!("worker {worker} does not take up requests; it is killed and what it held goes to others");
+        }
+        Saying::Retired { worker, reason } => match reason {
+            Retirement::Requests(count) => tracing::info!("worker {worker} is replaced after {count} requests"),
+            Retirement::Memory(bytes) => tracing::info!("worker {worker} is replaced: it uses {} MB", bytes >> 20),
+            Retirement::Lifetime => tracing::info!("worker {worker} is replaced: its lifetime is over"),
+            Retirement::Leaking => tracing::error!(
+                "worker {worker} is replaced: requests whose clients have left do not end and hold its slots"
+            ),
+            Retirement::Asked => tracing::info!("worker {worker} is replaced, as asked"),
+        },
+        Saying::DrainOver { worker } => tracing::warn!("worker {worker} did not finish in time and is killed"),
+        Saying::GraceOver { workers } => {
+            let what = if workers == 1 { "1 worker" } else { &format!("{workers} workers") };
+            tracing::warn!("{what} did not finish in time (--graceful-timeout); what still runs is broken off");
+        }
+        Saying::ZygoteLate { next } => {
+            tracing::error!("the application was not imported in time (--boot-timeout); next try in {next:.1?}");
+        }
+        Saying::ZygoteGone { status, next } => tracing::error!("the zygote {status}; a new one starts in {next:.1?}"),
+        Saying::ForkFailed { message, next } => {
+            tracing::error!("no worker could be forked: {message}; next try in {next:.1?}");
+        }
+        Saying::Scaled { from, to } => tracing::info!("workers: {to} instead of {from}"),
+        Saying::ReloadBegun { generation } => {
+            tracing::info!("reload: the application is loaded anew (generation {generation})");
+        }
+        Saying::ReloadDone { generation } => tracing::info!("reload: generation {generation} serves"),
+        Saying::ReloadFailed { generation, failure } => {
+            tracing::error!("reload: generation {generation} is given up, nothing changes: {}", failure.message);
+            traceback(&failure.traceback);
+            if !failure.hint.is_empty() {
+                tracing::error!("hint: {}", failure.hint);
+            }
+        }
+    }
+}
+
+fn traceback(text: &str) {
+    for line in text.lines() {
+        tracing::error!("  {line}");
+    }
+}

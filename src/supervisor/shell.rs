@@ -1,0 +1,223 @@
+//! Performs what the machine decides: zygotes, orders, descriptors, words for the operator.
+
+use super::output;
+use super::say::say;
+use super::state::{Action, Event, GenerationNumber, Outcome, Saying};
+use super::zygote::{self, Zygote};
+use super::{Failure, Settings};
+use crate::roster::{Member, Notice, WorkerNumber};
+use crate::telemetry::OutputStream;
+use monoceros_wire::message::{BootFailure, Interface};
+use monoceros_wire::page::Page;
+use monoceros_wire::zygote::{Command as Order, Event as News};
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+const KILL: i32 = 9;
+/// Ends a worker in order: see the worker's `signals`.
+const HASTEN: i32 = 2;
+
+/// For the zygotes to be gone, which are killed after a second.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// See the module.
+pub(super) struct Shell<R> {
+    pub(super) settings: Settings,
+    pub(super) python: PathBuf,
+    pub(super) notices: mpsc::UnboundedSender<Notice>,
+    pub(super) on_ready: Option<R>,
+    zygotes: BTreeMap<GenerationNumber, Running>,
+    workers: BTreeMap<WorkerNumber, Employed>,
+    news: mpsc::UnboundedSender<(GenerationNumber, zygote::News)>,
+    /// Deaths for want of memory that the kernel has counted.
+    out_of_memory: u64,
+}
+
+/// A zygote that was started and has not ended.
+struct Running {
+    zygote: Zygote,
+    /// What it said before it ended.
+    boot_failure: Option<BootFailure>,
+}
+
+/// A worker, seen from outside.
+struct Employed {
+    generation: GenerationNumber,
+    page: Arc<Page>,
+}
+
+impl<R: FnOnce(Interface)> Shell<R> {
+    pub(super) fn new(
+        settings: Settings,
+        python: PathBuf,
+        notices: mpsc::UnboundedSender<Notice>,
+        on_ready: R,
+    ) -> (Self, mpsc::UnboundedReceiver<(GenerationNumber, zygote::News)>) {
+        let (news, received) = mpsc::unbounded_channel();
+        let shell = Self {
+            settings,
+            python,
+            notices,
+            on_ready: Some(on_ready),
+            zygotes: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            news,
+            out_of_memory: crate::sys::memory_kills(),
+        };
+        (shell, received)
+    }
+
+    pub(super) fn perform(&mut self, action: Action) -> Option<Event> {
+        match action {
+            Action::StartZygote(generation) => return self.start_zygote(generation),
+            Action::Fork { worker, generation } => {
+                if let Err(error) = self.fork(worker, generation) {
+                    return Some(Event::ForkFailed { worker, message: error.to_string() });
+                }
+            }
+            Action::Drain(worker) => self.notify(Notice::Drain(worker)),
+            Action::Forget(worker) => {
+                self.workers.remove(&worker);
+                self.notify(Notice::Gone(worker));
+            }
+            Action::Kill(worker) => self.signal(worker, KILL),
+            Action::Hasten(worker) => self.signal(worker, HASTEN),
+            Action::EndZygote(generation) => {
+                if let Some(running) = self.zygotes.get_mut(&generation) {
+                    running.zygote.end();
+                }
+            }
+            Action::Say(Saying::Ready { interface }) => {
+                if let Some(on_ready) = self.on_ready.take() {
+                    on_ready(interface);
+                }
+            }
+            Action::Say(saying) => say(saying),
+            // Taken by the loop.
+            Action::Finish(_) => {}
+        }
+        None
+    }
+
+    fn notify(&self, notice: Notice) {
+        // The upstream is gone only when the program ends.
+        let _ = self.notices.send(notice);
+    }
+
+    fn signal(&self, worker: WorkerNumber, signal: i32) {
+        let generation = self.workers.get(&worker).map(|employed| employed.generation);
+        if let Some(running) = generation.and_then(|generation| self.zygotes.get(&generation))
+            && let Err(error) = running.zygote.send(&Order::Signal { worker, signal }, &[])
+        {
+            // Its end is noticed by the one who waits for it.
+            tracing::debug!("the zygote does not take orders: {error}");
+        }
+    }
+
+    fn start_zygote(&mut self, generation: GenerationNumber) -> Option<Event> {
+        match Zygote::start(&self.python, &self.settings, generation, self.news.clone()) {
+            Ok((zygote, output)) => {
+                if let Some(stdout) = output.stdout {
+                    tokio::spawn(output::follow(None, OutputStream::Stdout, stdout));
+                }
+                if let Some(stderr) = output.stderr {
+                    tokio::spawn(output::follow(None, OutputStream::Stderr, stderr));
+                }
+                self.zygotes.insert(generation, Running { zygote, boot_failure: None });
+                None
+            }
+            Err(error) => {
+                let status = format!("could not be started ({}: {error})", self.python.display());
+                Some(Event::ZygoteEnded { generation, failure: None, status })
+            }
+        }
+    }
+
+    fn fork(&mut self, worker: WorkerNumber, generation: GenerationNumber) -> io::Result<()> {
+        let Some(running) = self.zygotes.get(&generation) else { return Err(io::Error::other("the zygote is gone")) };
+        let (ours, theirs) = monoceros_wire::sys::stream_pair()?;
+        let (page, page_file) = Page::create(self.settings.cells())?;
+        let page = Arc::new(page);
+        let stdout = output::pipe_for(worker, OutputStream::Stdout)?;
+        let stderr = output::pipe_for(worker, OutputStream::Stderr)?;
+        let descriptors = [theirs.as_fd(), page_file.as_fd(), stdout.as_fd(), stderr.as_fd()];
+        running.zygote.send(&Order::Fork { worker }, &descriptors)?;
+        self.workers.insert(worker, Employed { generation, page: Arc::clone(&page) });
+        self.notify(Notice::Joined(Member { worker, socket: ours, page }));
+        Ok(())
+    }
+
+    /// What a zygote tells, as the machine understands it.
+    pub(super) fn event_of(&mut self, generation: GenerationNumber, news: zygote::News) -> Option<Event> {
+        let news = match news {
+            zygote::News::Said(news) => news,
+            zygote::News::Ended(status) => {
+                let failure = self.zygotes.remove(&generation).and_then(|running| running.boot_failure);
+                return Some(Event::ZygoteEnded { generation, failure, status });
+            }
+        };
+        match news {
+            News::Started { pid, python, .. } => {
+                tracing::debug!("zygote {pid} runs Python {python}");
+                None
+            }
+            News::Loaded => Some(Event::ZygoteLoaded { generation }),
+            News::BootFailed { failure } => {
+                // Its exit follows, and with it the event.
+                if let Some(running) = self.zygotes.get_mut(&generation) {
+                    running.boot_failure = Some(failure);
+                }
+                None
+            }
+            News::Forked { worker, pid } => Some(Event::Forked { worker, pid }),
+            News::ForkFailed { worker, message } => Some(Event::ForkFailed { worker, message }),
+            News::Exited { worker, status, .. } => {
+                let requests = self.workers.get(&worker).map_or(0, |employed| employed.page.answered());
+                let kills = crate::sys::memory_kills();
+                let out_of_memory = kills > std::mem::replace(&mut self.out_of_memory, kills);
+                Some(Event::Exited { worker, status, requests, out_of_memory })
+            }
+        }
+    }
+
+    /// Waits for the zygotes, which were told to end.
+    pub(super) async fn finish(
+        mut self,
+        outcome: Outcome,
+        news: &mut mpsc::UnboundedReceiver<(GenerationNumber, zygote::News)>,
+    ) -> Result<(), Failure> {
+        let ended = async {
+            while !self.zygotes.is_empty()
+                && let Some((generation, news)) = news.recv().await
+            {
+                self.event_of(generation, news);
+            }
+        };
+        // One that not even the kernel can end must not keep the program.
+        let _ = tokio::time::timeout(END_TIMEOUT, ended).await;
+        match outcome {
+            Outcome::Stopped => Ok(()),
+            Outcome::BootFailed(failure) => Err(Failure::Boot(failure)),
+            Outcome::ZygoteFailed { status } => Err(Failure::Zygote { status }),
+            Outcome::BootTimeout => Err(Failure::BootTimeout(self.settings.boot_timeout)),
+        }
+    }
+}
+
+impl Settings {
+    /// Cells of a worker's page: what it may run at once, and what may be handed out ahead of time. Whether the
+    /// application is WSGI or ASGI may not be known yet, so there are enough for both.
+    fn cells(&self) -> usize {
+        const SPARE: usize = 16;
+        let wsgi = self.app.threads as usize * (1 + AHEAD_PER_THREAD);
+        wsgi.max(self.app.concurrency as usize) + SPARE
+    }
+}
+
+/// Cells beyond the one in use, per WSGI thread.
+const AHEAD_PER_THREAD: usize = 16;
