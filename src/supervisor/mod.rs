@@ -1,6 +1,7 @@
 //! Keeps the workers alive: takes an event, asks [`state`], performs the actions.
 
 pub mod extension;
+mod orphans;
 mod output;
 pub mod python;
 mod say;
@@ -16,6 +17,7 @@ use state::{Action, Event, Policy, Supervisor};
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 /// Settings of the worker processes.
@@ -78,6 +80,7 @@ pub async fn run(
     let (mut shell, mut news) = Shell::new(settings, python, notices, on_ready);
     let mut machine = Supervisor::new(policy);
     let mut events = VecDeque::from([Event::Start]);
+    let mut child_ended = Children::new();
     loop {
         while let Some(event) = events.pop_front() {
             for action in machine.step(Instant::now(), event) {
@@ -105,6 +108,7 @@ pub async fn run(
                 Demand::OneLess => Event::Scale { workers: machine.wanted().saturating_sub(1).max(1) },
             }),
             () = alarm => events.push_back(Event::Tick),
+            () = child_ended.recv() => orphans::reap(&shell.zygote_ids()),
         }
     }
 }
@@ -116,6 +120,23 @@ fn event_of(report: Report) -> Event {
         Report::LinkLost { worker, reason } => Event::LinkLost { worker, reason },
         Report::Overdue { worker } => Event::Overdue { worker },
         Report::Stuck { worker } => Event::Stuck { worker },
+    }
+}
+
+/// News of ended children, where orphans become ours.
+struct Children(Option<Signal>);
+
+impl Children {
+    fn new() -> Self {
+        // Without the signal, orphans stay zombies: no reason not to serve.
+        Self(orphans::are_ours().then(|| signal(SignalKind::child()).ok()).flatten())
+    }
+
+    async fn recv(&mut self) {
+        match &mut self.0 {
+            Some(signal) => drop(signal.recv().await),
+            None => std::future::pending().await,
+        }
     }
 }
 

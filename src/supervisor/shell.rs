@@ -185,6 +185,10 @@ impl<R: FnOnce(Interface)> Shell<R> {
         }
     }
 
+    pub(super) fn zygote_ids(&self) -> Vec<u32> {
+        self.zygotes.values().map(|running| running.zygote.id()).collect()
+    }
+
     /// Waits for the zygotes, which were told to end.
     pub(super) async fn finish(
         mut self,

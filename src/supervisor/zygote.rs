@@ -38,6 +38,7 @@ pub(super) enum News {
 #[derive(Debug)]
 pub(super) struct Zygote {
     control: Arc<AsyncFd<OwnedFd>>,
+    id: u32,
     end: Option<oneshot::Sender<()>>,
 }
 
@@ -78,13 +79,19 @@ impl Zygote {
         set_nonblocking(&ours, true)?;
         let control = Arc::new(crate::sys::readiness::watch(ours)?);
         let (end, ending) = oneshot::channel();
-        let zygote = Self { control: Arc::clone(&control), end: Some(end) };
+        let id = child.id().unwrap_or_default();
+        let zygote = Self { control: Arc::clone(&control), id, end: Some(end) };
         zygote.send(&Order::Configure { version: monoceros_wire::VERSION, settings: settings.app.clone() }, &[])?;
         tokio::spawn(follow(control, child, ending, move |told| {
             // Nobody listens any more only when the program ends.
             let _ = news.send((generation, told));
         }));
         Ok((zygote, output))
+    }
+
+    /// Its process.
+    pub(super) fn id(&self) -> u32 {
+        self.id
     }
 
     /// Sends an order. The socket holds many of them; one that does not fit means that the zygote hangs.

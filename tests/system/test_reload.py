@@ -4,7 +4,6 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -63,9 +62,9 @@ class Load:
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Path]:
+def site(tmp_path: Path) -> Path:
     write(tmp_path, 1)
-    yield tmp_path
+    return tmp_path
 
 
 @PRELOAD
