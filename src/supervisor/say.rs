@@ -39,6 +39,9 @@ pub(super) fn say(saying: Saying) {
         Saying::ZygoteLate { next } => {
             tracing::error!("the application was not imported in time (--boot-timeout); next try in {next:.1?}");
         }
+        Saying::ZygoteGone { status, next } if next.is_zero() => {
+            tracing::error!("the zygote {status}, and its workers with it; a new one starts");
+        }
         Saying::ZygoteGone { status, next } => tracing::error!("the zygote {status}; a new one starts in {next:.1?}"),
         Saying::ForkFailed { message, next } => {
             tracing::error!("no worker could be forked: {message}; next try in {next:.1?}");

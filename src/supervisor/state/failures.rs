@@ -137,6 +137,7 @@ impl Supervisor {
         let (target, incoming) = (self.target(), self.incoming());
         let Some(generation) = self.generation(number) else { return };
         let was_told = generation.zygote == Zygote::Ending;
+        let is_infant = !matches!(generation.zygote, Zygote::Loaded { since } if now.duration_since(since) >= INFANCY);
         generation.zygote = Zygote::Absent;
         let lost: Vec<_> = self.workers.iter().filter(|(_, w)| w.generation == number).map(|(n, _)| *n).collect();
         for worker in lost {
@@ -153,7 +154,8 @@ impl Supervisor {
             let failure = failure.unwrap_or_else(|| boot_failure(format!("the Python process {status}")));
             self.abandon_if_incoming(number, failure, actions);
         } else if number == target {
-            let next = self.fail(now, number);
+            // One that has done its work for a while was ended from outside, and a new one is not likely to fail.
+            let next = if is_infant { self.fail(now, number) } else { Duration::ZERO };
             actions.push(Action::Say(match failure {
                 Some(failure) => Saying::WorkerBootFailed { failure, next },
                 None => Saying::ZygoteGone { status, next },

@@ -84,7 +84,7 @@ impl Worker {
 enum Zygote {
     Absent,
     Starting { deadline: Instant },
-    Loaded,
+    Loaded { since: Instant },
     Ending,
 }
 
@@ -220,7 +220,7 @@ impl Supervisor {
                 if let Some(entry) =
                     self.generation(generation).filter(|entry| matches!(entry.zygote, Zygote::Starting { .. }))
                 {
-                    entry.zygote = Zygote::Loaded;
+                    entry.zygote = Zygote::Loaded { since: now };
                 }
             }
             Event::ZygoteEnded { generation, failure, status } => {

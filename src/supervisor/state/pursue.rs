@@ -66,7 +66,7 @@ impl Supervisor {
         let is_unclear = |worker: &Worker| worker.generation == number && worker.state == WorkerState::Gone;
         let is_clear = !self.workers.values().any(is_unclear);
         let is_able = self.generation(number).is_some_and(|generation| {
-            is_clear && generation.zygote == Zygote::Loaded && generation.backoff.until(now).is_none()
+            is_clear && matches!(generation.zygote, Zygote::Loaded { .. }) && generation.backoff.until(now).is_none()
         });
         for _ in 0..if is_able { count } else { 0 } {
             let worker = self.next_worker;
@@ -169,7 +169,7 @@ impl Supervisor {
             let is_used = generation.number == target
                 || Some(generation.number) == incoming
                 || self.workers.values().any(|worker| worker.generation == generation.number);
-            if !is_used && matches!(generation.zygote, Zygote::Starting { .. } | Zygote::Loaded) {
+            if !is_used && matches!(generation.zygote, Zygote::Starting { .. } | Zygote::Loaded { .. }) {
                 generation.zygote = Zygote::Ending;
                 actions.push(Action::EndZygote(generation.number));
             }

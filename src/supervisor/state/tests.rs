@@ -173,6 +173,11 @@ fn a_lost_zygote_is_started_again() {
     assert!(actions.contains(&Action::Forget(1)) && actions.contains(&Action::Forget(2)), "{actions:?}");
     let at = supervisor.wake_at(now).expect("a pause is planned");
     assert_eq!(supervisor.step(at, Event::Tick), [Action::StartZygote(1)]);
+    supervisor.step(at, Event::ZygoteLoaded { generation: 1 });
+    // One that had worked for a while is replaced at once.
+    let later = at + Duration::from_secs(60);
+    let ended = Event::ZygoteEnded { generation: 1, failure: None, status: "was killed".to_owned() };
+    assert!(supervisor.step(later, ended).contains(&Action::StartZygote(1)));
 }
 
 #[test]
