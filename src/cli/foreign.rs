@@ -137,8 +137,8 @@ const FOREIGN: &[Foreign] = &[
     gunicorn(&["--protocol", "--uwsgi-allow-from"], "monoceros speaks HTTP: let clients connect to it directly"),
     both(
         &["--forwarded-allow-ips", "--proxy-headers", "--no-proxy-headers", "--forwarder-headers"],
-        "not needed where clients connect to monoceros: the application sees their address and scheme; forwarded headers \
-         of another proxy in front are not interpreted",
+        "not needed where clients connect to monoceros: the application sees their address and scheme; behind another \
+         proxy the application gets its headers and has to read them itself (Werkzeug: ProxyFix)",
     ),
     // HTTP
     gunicorn(
