@@ -1,7 +1,7 @@
 //! The program.
 
 use monoceros::cli::report::{EXIT_APPLICATION, EXIT_FAILURE, Report};
-use monoceros::telemetry::OutputStream;
+use monoceros::telemetry::{self, Level, OutputStream, log};
 use monoceros::{app, cli};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -16,10 +16,19 @@ fn main() -> ExitCode {
     code
 }
 
+/// A check warns as a start does, but the story of the one worker that it starts is not worth telling.
+fn check_log(settings: telemetry::Settings) -> telemetry::Settings {
+    let level = if settings.level == Level::Info { Level::Warn } else { settings.level };
+    telemetry::Settings { level, ..settings }
+}
+
 fn run() -> ExitCode {
     let outcome = match cli::read(std::env::args_os()) {
         cli::Command::Serve(settings) => app::run(*settings),
-        cli::Command::Check(settings) => app::check(*settings),
+        cli::Command::Check(settings) => {
+            log::start(&check_log(settings.telemetry.clone()));
+            app::check(*settings)
+        }
         cli::Command::Exit(code) => return code,
     };
     match outcome {

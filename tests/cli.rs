@@ -131,6 +131,54 @@ For more information, try '--help'.
 }
 
 #[test]
+fn flags_of_other_servers() {
+    refused(
+        &World::new().run(&["main:app", "--host=0.0.0.0", "--port", "80", "--reload", "-k", "uvicorn.workers.UvicornWorker"]),
+        "\
+error: --host is a flag of uvicorn, not of monoceros
+hint: both are one option: --bind HOST:PORT, such as --bind 0.0.0.0:8000
+
+error: --reload is a flag of gunicorn and uvicorn, not of monoceros
+hint: monoceros does not watch the code yet: start it again after a change
+
+error: -k is a flag of gunicorn, not of monoceros
+hint: leave it out: WSGI and ASGI are recognised (--interface says which one), threads are --threads N, the event loop is --loop; there are no gevent or eventlet workers
+
+For more information, try 'monoceros --help'.
+",
+    );
+    let world = World::new().file("both.pem", "-----BEGIN PRIVATE KEY-----");
+    assert_eq!(
+        world.effective("cert", &["main:app", "--certfile", "both.pem", "--ssl-certfile", "both.pem"]),
+        ["cert = [\"both.pem\", \"both.pem\"] # --tls-cert on the command line"]
+    );
+    assert_eq!(
+        world.effective("keep_alive", &["main:app", "--timeout-keep-alive", "5"]),
+        ["keep_alive = \"5\" # --keep-alive on the command line"]
+    );
+    assert_eq!(
+        world.effective("access_log", &["main:app", "--access-logfile", "-"]),
+        ["access_log = \"-\" # --access-log on the command line"]
+    );
+}
+
+#[test]
+fn a_factory_may_have_arguments() {
+    let world = World::new();
+    let call = "main:create_app('production', debug=True)";
+    assert_eq!(world.effective("app", &[call]), [format!("app = \"{call}\" # APP on the command line")]);
+    refused(
+        &world.run(&["main:create_app('production'"]),
+        "\
+error: invalid value for app: \"main:create_app('production'\"
+  at APP on the command line
+  expected module, module:attribute or module:factory()
+hint: write a call with literal arguments, in quotes for the shell: \"main:create_app('production')\"
+",
+    );
+}
+
+#[test]
 fn mistakes_on_the_command_line() {
     refused(
         &World::new().file("site.pem", "CERTIFICATE").run(&[

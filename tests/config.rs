@@ -7,7 +7,7 @@ use monoceros::config::error::ConfigError;
 use monoceros::config::layer::{Environment, Given, Layer, Origin};
 use monoceros::config::table::options;
 use monoceros::config::{
-    self, Disk, DiskEntry, LocalDisk, Resolved, Settings, Sources, Surroundings, file, reference, show,
+    self, Disk, DiskEntry, Obstacle, Resolved, Settings, Sources, Surroundings, file, reference, show,
 };
 use monoceros::front::{BindAddress, Purpose, limits};
 use monoceros::{telemetry, upstream};
@@ -19,11 +19,14 @@ use std::time::Duration;
 struct PaperDisk(&'static [&'static str]);
 
 impl Disk for PaperDisk {
-    fn entry(&self, path: &Path) -> Option<DiskEntry> {
-        let path = path.to_str()?;
+    fn entry(&self, path: &Path) -> Result<DiskEntry, Obstacle> {
+        let path = path.to_str().unwrap();
+        if path.starts_with("/srv/closed") {
+            return Err(Obstacle::Denied { barrier: "/srv/closed".into(), user: "www-data".to_owned() });
+        }
         let directory = self.0.iter().any(|entry| entry.strip_suffix('/') == Some(path));
-        let file = || self.0.contains(&path).then_some(DiskEntry::File);
-        if directory { Some(DiskEntry::Directory) } else { file() }
+        let file = || self.0.contains(&path).then_some(DiskEntry::File).ok_or(Obstacle::Missing);
+        if directory { Ok(DiskEntry::Directory) } else { file() }
     }
 
     fn holds_private_key(&self, path: &Path) -> bool {
@@ -196,7 +199,18 @@ fn certificates_and_keys_belong_together() {
         paths(&[(Key::TlsCert, &["site.pem"]), (Key::TlsKey, &["site.key"])]),
         [pair("/srv/site.pem", "/srv/site.key")]
     );
-    assert_eq!(paths(&[(Key::TlsCert, &["both.pem"])]), [pair("/srv/both.pem", "/srv/both.pem")]);
+    let both = pair("/srv/both.pem", "/srv/both.pem");
+    assert_eq!(paths(&[(Key::TlsCert, &["both.pem"])]), std::slice::from_ref(&both));
+    // A file that holds its key needs no other, wherever it stands in the list.
+    let site = pair("/srv/site.pem", "/srv/site.key");
+    let one_key: (Key, &[&str]) = (Key::TlsKey, &["site.key"]);
+    assert_eq!(paths(&[(Key::TlsCert, &["both.pem", "site.pem"]), one_key]), [both.clone(), site.clone()]);
+    assert_eq!(paths(&[(Key::TlsCert, &["site.pem", "both.pem"]), one_key]), [site.clone(), both.clone()]);
+    // As many keys as certificates are pairs, whatever else is in the files.
+    assert_eq!(
+        paths(&[(Key::TlsCert, &["both.pem", "site.pem"]), (Key::TlsKey, &["site.key", "site.key"])]),
+        [pair("/srv/both.pem", "/srv/site.key"), site]
+    );
 
     let errors =
         |pairs: &[(Key, &[&str])]| messages(&load(arguments(pairs), &[("MONOCEROS_APP", "a")], None).unwrap_err());
@@ -206,7 +220,11 @@ fn certificates_and_keys_belong_together() {
     );
     assert_eq!(
         errors(&[(Key::TlsCert, &["site.pem", "other.pem"]), (Key::TlsKey, &["site.key"])]),
-        ["2 certificates need 2 private keys, but 1 was given [--tls-key on the command line]"]
+        ["2 certificates without a private key in their files, but 1 key given [--tls-key on the command line]"]
+    );
+    assert_eq!(
+        errors(&[(Key::TlsCert, &["both.pem", "site.pem"]), (Key::TlsKey, &["site.key", "site.key", "site.key"])]),
+        ["1 certificate without a private key in its file, but 3 keys given [--tls-key on the command line]"]
     );
     assert_eq!(
         errors(&[(Key::TlsCert, &["gone.pem"])]),
@@ -216,6 +234,26 @@ fn certificates_and_keys_belong_together() {
         errors(&[(Key::RedirectHttp, &[":80"])]),
         ["redirect-http has no TLS address to redirect to [--redirect-http on the command line]"]
     );
+}
+
+#[test]
+fn what_may_not_be_read_is_not_said_to_be_missing() {
+    let flags = arguments(&[
+        (Key::TlsCert, &["closed/site.pem"]),
+        (Key::TlsKey, &["closed"]),
+        (Key::Chdir, &["closed"]),
+        (Key::PythonPath, &["closed/lib"]),
+        (Key::StaticDir, &["closed/static"]),
+    ]);
+    let errors = load(flags, &[("MONOCEROS_APP", "a")], None).unwrap_err();
+    let expected = [
+        "tls-cert: permission denied for /srv/closed/site.pem: user www-data may not enter /srv/closed",
+        "tls-key: permission denied for /srv/closed: user www-data may not read it",
+        "chdir: permission denied for /srv/closed: user www-data may not enter it",
+        "pythonpath: permission denied for /srv/closed/lib: user www-data may not enter /srv/closed",
+        "static-dir: permission denied for /srv/closed/static: user www-data may not enter /srv/closed",
+    ];
+    assert_eq!(errors.iter().map(|error| error.problem.to_string()).collect::<Vec<_>>(), expected);
 }
 
 #[test]
@@ -299,6 +337,9 @@ fn every_name_is_used_once() {
         for name in [option.flag(), option.variable(), option.path.to_owned()] {
             assert!(names.insert(name.clone()), "{name} names two options");
         }
+        for alias in option.aliases {
+            assert!(names.insert(format!("--{alias}")), "{alias} names two options");
+        }
         assert!(option.short.is_none_or(|short| names.insert(short.to_string())), "{:?}", option.short);
         let shown = matches!(option.default, Unset::Value(_)) || !option.example.is_empty();
         assert!(shown && !option.meaning.is_empty() && !option.meaning.ends_with('.'), "{}", option.name);
@@ -377,24 +418,11 @@ fn the_examples_are_valid() {
 struct FullDisk;
 
 impl Disk for FullDisk {
-    fn entry(&self, path: &Path) -> Option<DiskEntry> {
-        Some(if path.extension().is_some() { DiskEntry::File } else { DiskEntry::Directory })
+    fn entry(&self, path: &Path) -> Result<DiskEntry, Obstacle> {
+        Ok(if path.extension().is_some() { DiskEntry::File } else { DiskEntry::Directory })
     }
 
     fn holds_private_key(&self, _: &Path) -> bool {
         false
     }
-}
-
-#[test]
-fn the_local_disk_is_looked_at_rightly() {
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("x.pem");
-    std::fs::write(&file, "-----BEGIN CERTIFICATE-----\n").unwrap();
-    assert_eq!(LocalDisk.entry(directory.path()), Some(DiskEntry::Directory));
-    assert_eq!(LocalDisk.entry(&file), Some(DiskEntry::File));
-    assert_eq!(LocalDisk.entry(&directory.path().join("gone")), None);
-    assert!(!LocalDisk.holds_private_key(&file));
-    std::fs::write(&file, "-----BEGIN CERTIFICATE-----\n-----BEGIN EC PRIVATE KEY-----\n").unwrap();
-    assert!(LocalDisk.holds_private_key(&file));
 }

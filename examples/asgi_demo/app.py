@@ -157,7 +157,8 @@ async def app(scope, receive, send):
     elif scope["type"] == "websocket":
         await receive()
         await send({"type": "websocket.close"})
-    elif route := ROUTES.get((scope["method"], scope["path"])):
+    # An answer to HEAD is the one to GET, of which the server sends the head alone.
+    elif route := ROUTES.get(("GET" if scope["method"] == "HEAD" else scope["method"], scope["path"])):
         await route(scope, receive, send)
     else:
         await send_whole(send, b"There is nothing here.\n", b"text/plain", 404)

@@ -97,7 +97,9 @@ ROUTES = {
 
 def app(environ, start_response):
     """The application."""
-    route = ROUTES.get((environ["REQUEST_METHOD"], environ["PATH_INFO"]))
+    # An answer to HEAD is the one to GET, of which the server sends the head alone.
+    method = "GET" if environ["REQUEST_METHOD"] == "HEAD" else environ["REQUEST_METHOD"]
+    route = ROUTES.get((method, environ["PATH_INFO"]))
     if route is None:
         status, headers, body = whole(b"There is nothing here.\n", "text/plain", HTTPStatus.NOT_FOUND)
     else:

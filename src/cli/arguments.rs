@@ -46,7 +46,7 @@ pub(super) struct Invocation {
 }
 
 /// Reads the command line. The error also stands for `--help` and `--version`.
-pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, clap::Error> {
+pub(super) fn parse(arguments: &[OsString]) -> Result<Invocation, clap::Error> {
     let matches = command().try_get_matches_from(arguments)?;
     let (action, deepest) = match matches.subcommand() {
         Some((_, check)) if check.get_flag(PRINT) => (Action::Print, check),
@@ -140,6 +140,8 @@ fn flags(option: &'static Definition) -> Vec<Arg> {
     }
     let mut flag =
         Arg::new(option.name).long(option.name).global(true).help(help(option)).help_heading(heading(option));
+    // Hidden: the help names each option once, the reference names the aliases too.
+    flag = flag.aliases(option.aliases);
     if let Some(short) = option.short {
         flag = flag.short(short);
     }

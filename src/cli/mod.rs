@@ -5,6 +5,7 @@
 
 mod arguments;
 mod check;
+mod foreign;
 pub mod report;
 
 pub use arguments::command;
@@ -33,9 +34,15 @@ pub enum Command {
 /// Reads the command line, the environment and the configuration file, and does what does not need a server.
 pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Command {
     let mut report = Report::standard_error();
-    let invocation = match arguments::parse(arguments) {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let invocation = match arguments::parse(&arguments) {
         Ok(invocation) => invocation,
         Err(error) => {
+            let foreign = foreign::in_command_line(&error, &arguments);
+            if !foreign.is_empty() {
+                report.foreign(&foreign);
+                return Command::Exit(ExitCode::from(EXIT_CONFIGURATION));
+            }
             // A closed terminal is no reason to fail differently.
             let _ = error.print();
             return Command::Exit(ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(EXIT_CONFIGURATION)));

@@ -7,6 +7,7 @@
 //! hint: leave it out for one per CPU core
 //! ```
 
+use super::foreign::Foreign;
 use crate::config::error::{ConfigError, Warning};
 use crate::telemetry::output::StandardError;
 use std::error::Error;
@@ -82,6 +83,16 @@ impl<W: Write> Report<W> {
         if let Some(hint) = hint {
             self.labelled("hint", CYAN, hint);
         }
+    }
+
+    /// Flags of other servers, each with what to do here.
+    pub(super) fn foreign(&mut self, flags: &[(&str, &Foreign)]) {
+        for (flag, foreign) in flags {
+            self.labelled("error", RED, &format!("{flag} is a flag of {}, not of monoceros", foreign.server));
+            self.labelled("hint", CYAN, foreign.advice);
+            self.line("");
+        }
+        self.line("For more information, try 'monoceros --help'.");
     }
 
     pub fn warning(&mut self, warning: &Warning) {

@@ -1,4 +1,4 @@
-//! The application as users name it: `module`, `module:attribute`, `module:factory()`.
+//! The application as users name it: `module`, `module:attribute`, `module:factory()`, `module:factory('literal')`.
 
 use super::definition::Key;
 use super::error::{ConfigError, Problem};
@@ -21,12 +21,14 @@ pub(super) fn read(reader: &mut Reader<'_>) -> String {
     text.to_owned()
 }
 
-/// Whether this can name an application. Arguments inside the parentheses are not supported.
+/// Whether this can name an application. What stands between the parentheses of a call is read by the worker, which has
+/// Python's own parser and takes literals only.
 pub fn is_application(text: &str) -> bool {
     match text.split_once(':') {
         None => is_dotted_name(text),
         Some((module, attribute)) => {
-            is_dotted_name(module) && is_dotted_name(attribute.strip_suffix("()").unwrap_or(attribute))
+            let call = attribute.split_once('(').filter(|(_, rest)| rest.ends_with(')'));
+            is_dotted_name(module) && is_dotted_name(call.map_or(attribute, |(factory, _)| factory))
         }
     }
 }
@@ -48,7 +50,10 @@ fn hint(text: &str) -> Option<String> {
             .then(|| format!("name the module, not its file: {candidate}; --chdir changes the directory"));
     }
     if attribute.contains('(') {
-        return Some("arguments are not supported: write a function without arguments and name it".to_owned());
+        return Some(
+            "write a call with literal arguments, in quotes for the shell: \"main:create_app('production')\""
+                .to_owned(),
+        );
     }
     path.contains('-').then(|| "a Python module has no dash in its name".to_owned())
 }
@@ -59,12 +64,22 @@ mod tests {
 
     #[test]
     fn knows_what_can_be_an_application() {
-        for text in ["main", "mysite.wsgi", "mysite.wsgi:application", "a:b.c", "a:make()", "_x:_y", "größe:app"] {
+        for text in [
+            "main",
+            "mysite.wsgi",
+            "mysite.wsgi:application",
+            "a:b.c",
+            "a:make()",
+            "_x:_y",
+            "größe:app",
+            "a:b.c('x:y', debug=True)",
+        ] {
             assert!(is_application(text), "{text}");
         }
-        for text in
-            ["", ":", "a:", ":a", "a..b", ".a", "main.py:", "a/b:c", "a:b(1)", "a b", "-", "8000", "a:80", "a:b:c"]
-        {
+        for text in [
+            "", ":", "a:", ":a", "a..b", ".a", "main.py:", "a/b:c", "a:b(1", "a:(1)", "a:b(1).c", "a()", "a b", "-",
+            "8000", "a:80", "a:b:c",
+        ] {
             assert!(!is_application(text), "{text}");
         }
     }
@@ -75,7 +90,7 @@ mod tests {
             ("src/main.py:app", Some("src.main:app")),
             ("./main.py:", None),
             ("my-site:app", Some("dash")),
-            ("main:make(1)", Some("arguments")),
+            ("main:make(1", Some("literal")),
             ("8000", None),
         ];
         for (text, word) in cases {

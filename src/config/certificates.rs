@@ -2,6 +2,7 @@
 
 use super::definition::Key;
 use super::error::{ConfigError, Problem};
+use super::layer::Given;
 use super::reader::Reader;
 use crate::front::tls::{self, CertificateFiles, Version};
 use std::path::PathBuf;
@@ -28,42 +29,43 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Certificates> {
     asked.then_some(Certificates { settings: tls::Settings { certificates, min_version }, development })
 }
 
+/// Which key belongs to which certificate: one for each, in order; or one for each certificate whose own file holds none.
 fn pair(reader: &mut Reader<'_>) -> Vec<CertificateFiles> {
     let (certificates, keys) = (reader.all(Key::TlsCert), reader.all(Key::TlsKey));
-    match (certificates, keys) {
-        ([], [key, ..]) => {
-            let error = ConfigError::new(Problem::KeyWithoutCertificate { key: reader.path(&key.text) });
-            reader.errors.push(error.at(&key.origin).hint("give the certificate with --tls-cert FILE"));
-            Vec::new()
-        }
-        (_, []) => certificates.iter().map(|given| combined_file(reader, given)).collect(),
-        _ if certificates.len() == keys.len() => {
-            let pairs = certificates.iter().zip(keys);
-            pairs
-                .map(|(certificate, key)| CertificateFiles {
-                    certificate: reader.file(Key::TlsCert, certificate),
-                    key: reader.file(Key::TlsKey, key),
-                })
-                .collect()
-        }
-        _ => {
-            let problem = Problem::UnpairedKeys { certificates: certificates.len(), keys: keys.len() };
-            let error = ConfigError::new(problem).hint("give one key for each certificate, in the same order");
-            let origin = keys.last().map(|key| key.origin.clone());
-            reader.errors.push(ConfigError { origin, ..error });
-            Vec::new()
-        }
+    if let ([], [key, ..]) = (certificates, keys) {
+        let error = ConfigError::new(Problem::KeyWithoutCertificate { key: reader.path(&key.text) });
+        reader.errors.push(error.at(&key.origin).hint("give the certificate with --tls-cert FILE"));
+        return Vec::new();
     }
-}
-
-/// A certificate without a key of its own: its file has to hold both.
-fn combined_file(reader: &mut Reader<'_>, given: &super::layer::Given) -> CertificateFiles {
-    let before = reader.errors.len();
-    let certificate = reader.file(Key::TlsCert, given);
-    let exists = reader.errors.len() == before;
-    if exists && !reader.surroundings.disk.holds_private_key(&certificate) {
-        let error = ConfigError::new(Problem::CertificateWithoutKey { certificate: certificate.clone() });
-        reader.errors.push(error.at(&given.origin).hint("give it with --tls-key FILE, or a PEM file that holds both"));
+    let holds_key = |given: &Given| {
+        let path = reader.path(&given.text);
+        // A file that cannot be read is reported as such, not as one without a key.
+        reader.surroundings.disk.entry(&path).is_err() || reader.surroundings.disk.holds_private_key(&path)
+    };
+    let in_pairs = keys.len() == certificates.len();
+    let needing: Vec<&Given> = certificates.iter().filter(|given| in_pairs || !holds_key(given)).collect();
+    match keys.last() {
+        Some(last) if needing.len() != keys.len() => {
+            let problem = Problem::UnpairedKeys { certificates: needing.len(), keys: keys.len() };
+            let hint = "give one key for each certificate whose file holds none, in the same order";
+            reader.errors.push(ConfigError::new(problem).at(&last.origin).hint(hint));
+            return Vec::new();
+        }
+        _ => {}
     }
-    CertificateFiles { key: certificate.clone(), certificate }
+    let mut keys = keys.iter();
+    let pairs = certificates.iter().map(|given| {
+        let certificate = reader.file(Key::TlsCert, given);
+        if !needing.contains(&given) {
+            return CertificateFiles { key: certificate.clone(), certificate };
+        }
+        let Some(key) = keys.next() else {
+            let error = ConfigError::new(Problem::CertificateWithoutKey { certificate: certificate.clone() });
+            let hint = "give it with --tls-key FILE, or a PEM file that holds both";
+            reader.errors.push(error.at(&given.origin).hint(hint));
+            return CertificateFiles { key: certificate.clone(), certificate };
+        };
+        CertificateFiles { certificate, key: reader.file(Key::TlsKey, key) }
+    });
+    pairs.collect()
 }

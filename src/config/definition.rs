@@ -102,6 +102,8 @@ pub struct Definition {
     pub path: &'static str,
     /// Name of the flag without its dashes; also the option's name in messages.
     pub name: &'static str,
+    /// Flags of gunicorn and uvicorn that mean exactly the same, without their dashes; they work here too.
+    pub aliases: &'static [&'static str],
     /// One-letter flag.
     pub short: Option<char>,
     /// How the help calls the value.
@@ -125,6 +127,7 @@ impl Definition {
             key,
             path,
             name,
+            aliases: &[],
             short: None,
             value_name,
             kind,
@@ -150,6 +153,10 @@ impl Definition {
 
     pub const fn short(self, short: char) -> Self {
         Self { short: Some(short), ..self }
+    }
+
+    pub const fn aliases(self, aliases: &'static [&'static str]) -> Self {
+        Self { aliases, ..self }
     }
 
     pub const fn many(self) -> Self {

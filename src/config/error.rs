@@ -1,7 +1,7 @@
 //! What can be wrong with a configuration: what, where, what was expected, and what to do about it.
 
 use super::layer::Origin;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// One mistake in the configuration. It is always the user's to mend, so it says where and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,12 +50,16 @@ pub enum Problem {
     UnknownKey { key: String },
     #[error("{key} cannot be {found}")]
     WrongType { key: String, found: &'static str, expected: String },
-    #[error("invalid value for {option}: \"{}\"", value.escape_debug())]
+    #[error("invalid value for {option}: \"{}\"", escaped(value))]
     Invalid { option: &'static str, value: String, expected: String },
     #[error("no application was given")]
     MissingApplication,
     #[error("{option}: {} does not exist", path.display())]
     MissingPath { option: &'static str, path: PathBuf },
+    #[error("{option}: permission denied for {}: user {user} may not {may_not} {}", path.display(), this(path, barrier))]
+    Denied { option: &'static str, path: PathBuf, may_not: &'static str, barrier: PathBuf, user: String },
+    #[error("{option}: {} cannot be reached: {reason}", path.display())]
+    Unreachable { option: &'static str, path: PathBuf, reason: String },
     #[error("{option}: {} is not a directory", path.display())]
     NotADirectory { option: &'static str, path: PathBuf },
     #[error("{option}: {} is a directory, not a file", path.display())]
@@ -64,7 +68,7 @@ pub enum Problem {
     CertificateWithoutKey { certificate: PathBuf },
     #[error("the private key {} has no certificate", key.display())]
     KeyWithoutCertificate { key: PathBuf },
-    #[error("{certificates} certificates need {certificates} private keys, but {keys} {} given", if *keys == 1 { "was" } else { "were" })]
+    #[error("{} without a private key in {}, but {} given", counted(*certificates, "certificate"), if *certificates == 1 { "its file" } else { "their files" }, counted(*keys, "key"))]
     UnpairedKeys { certificates: usize, keys: usize },
     #[error("{address} asks for TLS, but there is no certificate")]
     TlsWithoutCertificate { address: String },
@@ -85,6 +89,21 @@ pub enum Warning {
     SimilarVariable { name: String, similar: String },
     #[error("certificates are configured, but no address speaks TLS")]
     UnusedCertificates,
+}
+
+/// What may not be entered or read, named once.
+fn this(path: &Path, barrier: &Path) -> String {
+    if path == barrier { "it".to_owned() } else { barrier.display().to_string() }
+}
+
+/// A value inside double quotes: what could control a terminal is written as an escape.
+fn escaped(value: &str) -> String {
+    value.split('\'').map(|part| part.escape_debug().to_string()).collect::<Vec<_>>().join("'")
+}
+
+/// `1 key`, `2 keys`.
+fn counted(number: usize, word: &str) -> String {
+    format!("{number} {word}{}", if number == 1 { "" } else { "s" })
 }
 
 /// "a, b or c".

@@ -16,7 +16,8 @@ pub fn parse(path: &Path, text: &str) -> (Layer, Vec<ConfigError>) {
     for mistake in mistakes {
         let message = mistake.message().lines().collect::<Vec<_>>().join(", ");
         let error = ConfigError::new(Problem::Syntax { message });
-        reader.errors.push(error.at(&reader.origin(mistake.span().unwrap_or(0..0))));
+        let error = error.at(&reader.origin(mistake.span().unwrap_or(0..0)));
+        reader.errors.push(ConfigError { hint: hint_for_program(path), ..error });
     }
     // After a syntax error the rest is guesswork of the parser: more messages would only hide the cause.
     if reader.errors.is_empty() {
@@ -148,6 +149,14 @@ fn text_of(option: &Definition, value: &DeValue<'_>) -> Option<String> {
     }
 }
 
+/// For `gunicorn.conf.py`.
+fn hint_for_program(path: &Path) -> Option<String> {
+    let is_python = path.extension().is_some_and(|extension| extension == "py");
+    is_python.then(|| {
+        "a file of settings in Python is not read: write a TOML file, docs/configuration.md has the keys".to_owned()
+    })
+}
+
 /// A key that exists in another section, or a similar one in this section.
 fn hint_for_key(section: &str, key: &str) -> Option<String> {
     let same = |option: &&Definition| option.file_key() == key || option.name.replace('-', "_") == key;
@@ -254,6 +263,9 @@ mod tests {
         assert!(errors[0].0.starts_with("the configuration file is not valid TOML: "), "{errors:?}");
         assert_eq!(errors[0].1, 2);
         assert!(!errors.iter().any(|error| error.0.contains("plugins")), "{errors:?}");
+        assert_eq!(errors[0].3, None);
+        let (_, errors) = parse(Path::new("gunicorn.conf.py"), "import os\nworkers = os.cpu_count()\n");
+        assert!(errors[0].hint.as_ref().is_some_and(|hint| hint.contains("TOML")), "{errors:?}");
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! - [`show`]: options in the form of the file
 //! - [`bind`], [`duration`], [`size`]: the forms of single values
 //! - [`error`]: what can be wrong
+//! - [`Disk`]: what is asked about the disk
 //! - [`reference`]: `docs/configuration.md` and `config/monoceros.toml`, written from the table
 //!
 //! Everything here is pure: the environment, the text of the file and a view of the disk are arguments.
@@ -18,6 +19,7 @@ pub mod bind;
 mod certificates;
 pub mod combine;
 pub mod definition;
+mod disk;
 pub mod duration;
 pub mod error;
 pub mod file;
@@ -29,6 +31,8 @@ mod resolve;
 pub mod show;
 pub mod size;
 pub mod table;
+
+pub use disk::{Disk, DiskEntry, EmptyDisk, LocalDisk, Obstacle};
 
 use combine::{Combined, combine};
 use definition::Key;
@@ -68,22 +72,6 @@ pub struct Surroundings<'a> {
     /// CPU cores that the program may use.
     pub cores: usize,
     pub disk: &'a dyn Disk,
-}
-
-/// The questions that reading a configuration asks about the disk.
-pub trait Disk {
-    /// What is at a path, symbolic links followed.
-    fn entry(&self, path: &Path) -> Option<DiskEntry>;
-    /// Whether a PEM file holds a private key.
-    fn holds_private_key(&self, path: &Path) -> bool;
-}
-
-/// What a path leads to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DiskEntry {
-    Directory,
-    /// Also a device or a pipe.
-    File,
 }
 
 /// A configuration without mistakes.
@@ -127,35 +115,5 @@ fn compute_defaults(combined: &mut Combined, cores: usize) {
             let text = (cores.max(1) as u64).min(limit).to_string();
             combined.set(key, vec![Given { text, origin: Origin::Default }]);
         }
-    }
-}
-
-/// The real disk.
-#[derive(Debug, Clone, Copy)]
-pub struct LocalDisk;
-
-impl Disk for LocalDisk {
-    fn entry(&self, path: &Path) -> Option<DiskEntry> {
-        let metadata = std::fs::metadata(path).ok()?;
-        Some(if metadata.is_dir() { DiskEntry::Directory } else { DiskEntry::File })
-    }
-
-    fn holds_private_key(&self, path: &Path) -> bool {
-        // An unreadable file is reported where it is read for TLS, with the system's reason.
-        std::fs::read(path).map_or(true, |bytes| memchr::memmem::find(&bytes, b"PRIVATE KEY-----").is_some())
-    }
-}
-
-/// A disk without anything on it, for the fuzzer.
-#[derive(Debug, Clone, Copy)]
-pub struct EmptyDisk;
-
-impl Disk for EmptyDisk {
-    fn entry(&self, _: &Path) -> Option<DiskEntry> {
-        None
-    }
-
-    fn holds_private_key(&self, _: &Path) -> bool {
-        false
     }
 }

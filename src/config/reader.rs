@@ -5,7 +5,7 @@ use super::definition::{Default as Unset, Key, Kind};
 use super::error::{ConfigError, Problem, similar};
 use super::layer::Given;
 use super::table::definition;
-use super::{DiskEntry, Surroundings, duration, size};
+use super::{DiskEntry, Obstacle, Surroundings, duration, size};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -76,12 +76,12 @@ impl<'a> Reader<'a> {
         path.components().collect()
     }
 
-    /// An existing directory.
+    /// An existing directory that can be entered.
     pub(super) fn directory(&mut self, key: Key, given: &Given, text: &str) -> PathBuf {
         self.existing(key, given, text, DiskEntry::Directory)
     }
 
-    /// An existing file.
+    /// An existing file that can be read.
     pub(super) fn file(&mut self, key: Key, given: &Given) -> PathBuf {
         self.existing(key, given, &given.text, DiskEntry::File)
     }
@@ -90,10 +90,18 @@ impl<'a> Reader<'a> {
         let path = self.path(text);
         let (option, shown) = (definition(key).name, path.clone());
         let problem = match (self.surroundings.disk.entry(&path), wanted) {
-            (None, _) => Problem::MissingPath { option, path: shown },
-            (Some(DiskEntry::File), DiskEntry::Directory) => Problem::NotADirectory { option, path: shown },
-            (Some(DiskEntry::Directory), DiskEntry::File) => Problem::NotAFile { option, path: shown },
-            _ => return path,
+            (Ok(DiskEntry::File), DiskEntry::Directory) => Problem::NotADirectory { option, path: shown },
+            (Ok(DiskEntry::Directory), DiskEntry::File) => Problem::NotAFile { option, path: shown },
+            (Ok(_), _) => return path,
+            (Err(Obstacle::Missing), _) => Problem::MissingPath { option, path: shown },
+            (Err(Obstacle::Denied { barrier, user }), wanted) => Problem::Denied {
+                option,
+                may_not: if barrier == shown && wanted == DiskEntry::File { "read" } else { "enter" },
+                path: shown,
+                barrier,
+                user,
+            },
+            (Err(Obstacle::Other { reason }), _) => Problem::Unreachable { option, path: shown, reason },
         };
         let puzzling = matches!(problem, Problem::MissingPath { .. }) && !Path::new(text).is_absolute();
         let hint = puzzling.then(|| format!("paths are relative to {}", self.surroundings.directory.display()));

@@ -36,6 +36,9 @@ fn row(option: &Definition) -> String {
     if let Some(bounds) = bounds(option) {
         let _ = write!(meaning, "; {bounds}");
     }
+    for (place, alias) in option.aliases.iter().enumerate() {
+        let _ = write!(meaning, "{} `--{alias}`", if place == 0 { "; also" } else { "," });
+    }
     format!(
         "| {short}`{}{value}` | `{}` | `{}` | {} | {} |\n",
         option.flag(),

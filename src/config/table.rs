@@ -97,6 +97,7 @@ const APPLICATION: &[Definition] = &[
     option(Key::PythonPath, "app.pythonpath", "pythonpath", "DIR", DIRECTORY)
         .many()
         .example("lib")
+        .aliases(&["app-dir"])
         .meaning("Directory put before sys.path; repeatable")
         .peer("gunicorn: pythonpath"),
     option(Key::Python, "app.python", "python", "FILE", Kind::Text("the path or the name of a Python program"))
@@ -114,9 +115,11 @@ const APPLICATION: &[Definition] = &[
         .peer("gunicorn: preload_app"),
     option(Key::Loop, "app.loop", "loop", "KIND", Kind::Choice(&["auto", "asyncio", "uvloop"]))
         .default("auto")
+        .aliases(&["asgi-loop"])
         .meaning("Event loop of ASGI workers: auto, asyncio or uvloop"),
     option(Key::Lifespan, "app.lifespan", "lifespan", "MODE", Kind::Choice(&["auto", "on", "off"]))
         .default("auto")
+        .aliases(&["asgi-lifespan"])
         .meaning("ASGI lifespan: auto, on or off"),
     option(Key::RootPath, "app.root_path", "root-path", "PATH", PATH_PREFIX)
         .example("/shop")
@@ -145,6 +148,7 @@ const WORKERS: &[Definition] = &[
         .peer("gunicorn: timeout"),
     option(Key::GracefulTimeout, "server.graceful_timeout", "graceful-timeout", "TIME", time(Duration::ZERO))
         .default("30s")
+        .aliases(&["timeout-graceful-shutdown"])
         .meaning("Time for requests in progress when stopping")
         .peer("gunicorn: graceful_timeout"),
     option(Key::BootTimeout, "server.boot_timeout", "boot-timeout", "TIME", time(SECOND))
@@ -181,11 +185,13 @@ const LISTENING: &[Definition] = &[
     option(Key::TlsCert, "tls.cert", "tls-cert", "FILE", PEM_FILE)
         .many()
         .example("certs/site.pem")
+        .aliases(&["certfile", "ssl-certfile"])
         .meaning("Certificate chain, PEM; repeatable; may hold its key too")
         .peer("nginx: ssl_certificate"),
     option(Key::TlsKey, "tls.key", "tls-key", "FILE", PEM_FILE)
         .many()
         .example("certs/site.key")
+        .aliases(&["keyfile", "ssl-keyfile"])
         .meaning("Private key of the certificate at the same place in order")
         .peer("nginx: ssl_certificate_key"),
     option(Key::TlsMinVersion, "tls.min_version", "tls-min-version", "VERSION", Kind::Choice(&["1.2", "1.3"]))
@@ -223,6 +229,7 @@ const LIMITS: &[Definition] = &[
         .peer("nginx: large_client_header_buffers"),
     option(Key::MaxHeaders, "limits.max_headers", "max-headers", "N", count(16, HEADERS_MAX))
         .default("128")
+        .aliases(&["limit-request-fields"])
         .meaning("Most header fields of a request, then 431")
         .peer("nginx: max_headers"),
     option(Key::MaxTargetSize, "limits.max_target_size", "max-target-size", "SIZE", size(256, HEADER_SIZE_MAX))
@@ -246,6 +253,7 @@ const LIMITS: &[Definition] = &[
         .peer("nginx: send_timeout"),
     option(Key::KeepAlive, "limits.keep_alive", "keep-alive", "TIME", time(MOMENT))
         .default("75s")
+        .aliases(&["timeout-keep-alive"])
         .meaning("Time an idle connection is kept")
         .peer("nginx: keepalive_timeout; gunicorn: keepalive"),
     option(Key::KeepAliveRequests, "limits.keep_alive_requests", "keep-alive-requests", "N", count(1, u32::MAX as u64))
@@ -254,6 +262,7 @@ const LIMITS: &[Definition] = &[
         .peer("nginx: keepalive_requests"),
     option(Key::Http2Streams, "limits.http2_streams", "http2-streams", "N", count(1, 4096))
         .default("128")
+        .aliases(&["http2-max-concurrent-streams"])
         .meaning("Concurrent requests on one HTTP/2 connection")
         .peer("nginx: http2_max_concurrent_streams"),
     option(
@@ -290,6 +299,7 @@ const LOGGING: &[Definition] = &[
     option(Key::AccessLog, "log.access_log", "access-log", "FILE", Kind::Text("a file, or - for standard output"))
         .bare("-")
         .example("-")
+        .aliases(&["access-logfile"])
         .meaning("One line per request into this file, or - for standard output")
         .peer("gunicorn: accesslog"),
 ];

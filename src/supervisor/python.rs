@@ -88,6 +88,10 @@ pub enum PythonError {
     Missing { path: PathBuf, origin: Source },
     #[error("{} was not found on the PATH (--python)", name.display())]
     NotOnPath { name: PathBuf },
+    #[error("{} cannot be reached ({origin})", path.display())]
+    Unreachable { path: PathBuf, origin: Source, source: io::Error },
+    #[error("{} is a directory ({origin}){}", path.display(), meant(inside.as_deref()))]
+    Directory { path: PathBuf, origin: Source, inside: Option<PathBuf> },
     #[error("{} is not executable ({origin})", path.display())]
     NotExecutable { path: PathBuf, origin: Source },
     #[error("{} cannot be run", path.display())]
@@ -109,10 +113,14 @@ impl PythonError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::NoneFound { .. } => "install Python 3.11 or newer, activate a virtualenv, or pass --python",
-            Self::Missing { origin: Source::Requested, .. } | Self::NotOnPath { .. } => {
+            Self::Missing { origin: Source::Requested, .. } | Self::NotOnPath { .. } | Self::Directory { .. } => {
                 "pass the path of a Python program: --python .venv/bin/python"
             }
             Self::Missing { .. } => "make the virtualenv anew, or pass --python",
+            Self::Unreachable { .. } => {
+                "this user may not enter a directory on the way, or the interpreter that the virtualenv was made from lies \
+                 in the home of another one: `namei -l` with the path shows it"
+            }
             Self::NotExecutable { .. } | Self::Unrunnable { .. } | Self::TimedOut { .. } | Self::NoAnswer { .. } => {
                 "see whether it starts by itself, or pass another one with --python"
             }
@@ -125,6 +133,10 @@ impl PythonError {
 
 fn quoted(said: &str) -> String {
     if said.is_empty() { String::new() } else { format!(" and said: {said}") }
+}
+
+fn meant(inside: Option<&Path>) -> String {
+    inside.map_or_else(String::new, |program| format!("; did you mean {}?", program.display()))
 }
 
 /// Where to look.
@@ -149,8 +161,14 @@ pub fn find(requested: Option<&Path>, chdir: &Path) -> Result<Interpreter, Pytho
 /// Finds the interpreter, and asks it for its version. Blocks for as long as that takes, 10 s at most.
 pub fn find_in(search: &Search<'_>) -> Result<Interpreter, PythonError> {
     let (path, source) = choose(search)?;
-    if !path.exists() {
-        return Err(PythonError::Missing { path, origin: source });
+    match path.metadata() {
+        Ok(metadata) if metadata.is_dir() => {
+            let inside = Some(path.join("bin/python")).filter(|program| is_executable(program));
+            return Err(PythonError::Directory { path, origin: source, inside });
+        }
+        Ok(_) => {}
+        Err(error) if is_absence(&error) => return Err(PythonError::Missing { path, origin: source }),
+        Err(error) => return Err(PythonError::Unreachable { path, origin: source, source: error }),
     }
     if !is_executable(&path) {
         return Err(PythonError::NotExecutable { path, origin: source });
@@ -173,8 +191,9 @@ fn choose(search: &Search<'_>) -> Result<(PathBuf, Source), PythonError> {
         return Ok((Path::new(virtualenv).join("bin/python"), Source::ActiveVirtualenv));
     }
     let project = search.chdir.join(".venv/bin/python");
-    // A link that leads nowhere counts: it is a virtualenv whose interpreter was removed, and that is said then.
-    if project.symlink_metadata().is_ok() {
+    // A link that leads nowhere counts: it is a virtualenv whose interpreter was removed, and that is said then. So does
+    // one that this user may not see.
+    if project.symlink_metadata().map_or_else(|error| !is_absence(&error), |_| true) {
         return Ok((project, Source::ProjectVirtualenv));
     }
     let found = ["python3", "python"].iter().find_map(|name| on_path(Path::new(name), search.search_path));
@@ -185,6 +204,11 @@ fn choose(search: &Search<'_>) -> Result<(PathBuf, Source), PythonError> {
 
 fn on_path(name: &Path, search_path: Option<&OsStr>) -> Option<PathBuf> {
     std::env::split_paths(search_path?).map(|directory| directory.join(name)).find(|path| is_executable(path))
+}
+
+/// Whether nothing is there; otherwise it is out of reach.
+fn is_absence(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 fn is_executable(path: &Path) -> bool {

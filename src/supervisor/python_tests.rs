@@ -110,6 +110,12 @@ fn what_is_not_there_is_said_plainly() {
     assert_eq!(message(&search), "python3.99 was not found on the PATH (--python)");
     search.requested = Some(&nothing);
     assert_eq!(message(&search), "DIR/nothing does not exist (--python)");
+    let virtualenv = place.path("venv");
+    std::fs::create_dir(&virtualenv).unwrap();
+    search.requested = Some(&virtualenv);
+    assert_eq!(message(&search), "DIR/venv is a directory (--python)");
+    place.python("venv/bin/python", "3.12.0");
+    assert_eq!(message(&search), "DIR/venv is a directory (--python); did you mean DIR/venv/bin/python?");
     search.requested = None;
     search.virtualenv = Some(nothing.as_os_str());
     assert_eq!(message(&search), "DIR/nothing/bin/python does not exist (active virtualenv)");
@@ -117,6 +123,21 @@ fn what_is_not_there_is_said_plainly() {
     std::fs::create_dir_all(place.path(".venv/bin")).unwrap();
     std::os::unix::fs::symlink("/removed/python3.12", place.path(".venv/bin/python")).unwrap();
     assert_eq!(message(&search), "DIR/.venv/bin/python does not exist (.venv beside the application)");
+}
+
+#[test]
+fn what_is_out_of_reach_is_not_missing() {
+    let place = Place::new();
+    let nothing = place.path("nothing");
+    // A loop of links fails for root too, as a directory that may not be entered does for others.
+    std::fs::create_dir(place.path(".venv")).unwrap();
+    std::os::unix::fs::symlink("bin", place.path(".venv/bin")).unwrap();
+    let error = find_in(&place.search(&nothing)).unwrap_err();
+    assert!(matches!(error, PythonError::Unreachable { origin: Source::ProjectVirtualenv, .. }), "{error}");
+    assert!(error.hint().contains("namei"));
+    let path = place.path(".venv/bin/python");
+    let error = find_in(&Search { requested: Some(&path), ..place.search(&nothing) }).unwrap_err();
+    assert!(matches!(error, PythonError::Unreachable { origin: Source::Requested, .. }), "{error}");
 }
 
 #[test]

@@ -15,7 +15,7 @@ from harness.server import PROGRAM
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     if not PROGRAM.exists():
-        pytest.exit(f"{PROGRAM} does not exist: run `cargo build` first, or set MONOCEROS_BIN", returncode=3)
+        pytest.exit(f"{PROGRAM} does not exist: run `cargo build` first, or set SYSTEM_TEST_PROGRAM", returncode=3)
 
 
 @pytest.fixture(scope="session")

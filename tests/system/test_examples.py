@@ -37,6 +37,8 @@ def test_demo(demo, certificate: Certificate) -> None:
         for asset in ("demo.css", "demo.js", "horn.svg"):
             assert f"/static/{asset}" in page.text
             assert client.get(f"/static/{asset}").content == (ROOT / "examples" / "static" / asset).read_bytes()
+        head = client.head("/")
+        assert (head.status_code, head.headers["content-length"]) == (200, page.headers["content-length"])
         facts = client.get("/api/facts").json()
         assert facts["worker"] in server.worker_pids()
         assert (facts["protocol"], facts["scheme"]) == ("HTTP/2" if "wsgi" not in name else facts["protocol"], "https")

@@ -32,8 +32,11 @@ class Certificate:
         return context
 
 
-def make_certificate(directory: Path, *names: str) -> Certificate:
-    """Makes `<first name>.pem` and `.key` in `directory`, valid for `names` and the loopback addresses."""
+def make_certificate(directory: Path, *names: str, days: int = 7) -> Certificate:
+    """Makes `<first name>.pem` and `.key` in `directory`, valid for `names` and the loopback addresses.
+
+    It is valid for as many `days`; where they are negative, it expired that long ago.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
     now = datetime.datetime.now(datetime.UTC)
@@ -45,8 +48,8 @@ def make_certificate(directory: Path, *names: str) -> Certificate:
         .issuer_name(subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=7))
+        .not_valid_before(now - datetime.timedelta(days=max(0, -days), hours=1))
+        .not_valid_after(now + datetime.timedelta(days=days))
         .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())

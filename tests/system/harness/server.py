@@ -18,7 +18,7 @@ from .processes import eventually
 
 ROOT = Path(__file__).resolve().parents[3]
 APPS = ROOT / "tests" / "system" / "apps"
-PROGRAM = Path(os.environ.get("MONOCEROS_BIN", ROOT / "target" / "debug" / "monoceros"))
+PROGRAM = Path(os.environ.get("SYSTEM_TEST_PROGRAM", ROOT / "target" / "debug" / "monoceros"))
 
 # Every process of one run carries this variable, so that none can be left behind unnoticed.
 RUN_VARIABLE = "SYSTEM_TEST_RUN"
