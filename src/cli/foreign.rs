@@ -64,7 +64,7 @@ const fn both(flags: &'static [&'static str], advice: &'static str) -> Foreign {
 
 const FOREIGN: &[Foreign] = &[
     // What runs, and how often
-    both(&["--reload"], "monoceros does not watch the code yet: start it again after a change"),
+    both(&["--reload"], "monoceros does not watch the code yet: send it SIGHUP after a change"),
     gunicorn(&["--reload-engine", "--reload-extra-file"], "monoceros does not watch the code yet"),
     uvicorn(
         &["--reload-dir", "--reload-include", "--reload-exclude", "--reload-delay"],
