@@ -139,7 +139,7 @@ error: --host is a flag of uvicorn, not of monoceros
 hint: both are one option: --bind HOST:PORT, such as --bind 0.0.0.0:8000
 
 error: --reload is a flag of gunicorn and uvicorn, not of monoceros
-hint: monoceros does not watch the code yet: start it again after a change
+hint: monoceros does not watch the code yet: send it SIGHUP after a change
 
 error: -k is a flag of gunicorn, not of monoceros
 hint: leave it out: WSGI and ASGI are recognised (--interface says which one), threads are --threads N, the event loop is --loop; there are no gevent or eventlet workers
