@@ -80,10 +80,6 @@ const FOREIGN: &[Foreign] = &[
         "concurrent requests of an ASGI worker are --worker-concurrency N, those of a WSGI worker --threads N; idle \
          connections hold no worker",
     ),
-    both(
-        &["--max-requests", "--max-requests-jitter", "--limit-max-requests", "--limit-max-requests-jitter"],
-        "there is no recycling of workers after a number of requests yet",
-    ),
     uvicorn(
         &["--limit-concurrency"],
         "requests over --worker-concurrency wait in a queue: --queue-size and --queue-timeout say when one gets 503",

@@ -51,6 +51,13 @@ fn supervisor(reader: &mut Reader<'_>) -> supervisor::Settings {
         environment: reader.all(Key::Env).iter().filter_map(|given| variable(reader, given)).collect(),
         boot_timeout: reader.duration(Key::BootTimeout),
         graceful_timeout: reader.duration(Key::GracefulTimeout),
+        recycling: supervisor::Recycling {
+            drain_timeout: reader.duration(Key::DrainTimeout),
+            max_requests: reader.count(Key::MaxRequests),
+            max_requests_jitter: reader.count(Key::MaxRequestsJitter),
+            max_rss: reader.size(Key::MaxRss),
+            max_lifetime: reader.duration(Key::MaxLifetime),
+        },
     }
 }
 

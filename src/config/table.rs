@@ -154,6 +154,25 @@ const WORKERS: &[Definition] = &[
     option(Key::BootTimeout, "server.boot_timeout", "boot-timeout", "TIME", time(SECOND))
         .default("60s")
         .meaning("Time for a worker to import the application and get ready"),
+    option(Key::DrainTimeout, "server.drain_timeout", "drain-timeout", "TIME", time(Duration::ZERO))
+        .default("30s")
+        .meaning("Time for requests in progress in a worker that is replaced"),
+    option(Key::MaxRequests, "server.max_requests", "max-requests", "N", count(0, u64::MAX >> 1))
+        .default("0")
+        .aliases(&["limit-max-requests"])
+        .meaning("Replace a worker after so many requests, a new one first; 0 is never")
+        .peer("gunicorn: max_requests"),
+    option(Key::MaxRequestsJitter, "server.max_requests_jitter", "max-requests-jitter", "N", count(0, u64::MAX >> 1))
+        .default("0")
+        .aliases(&["limit-max-requests-jitter"])
+        .meaning("Up to so many requests more, at random, so that workers are not replaced all at once")
+        .peer("gunicorn: max_requests_jitter"),
+    option(Key::MaxRss, "server.max_rss", "max-rss", "SIZE", size(0, u64::MAX >> 1))
+        .default("0")
+        .meaning("Replace a worker that uses more memory than this, a new one first; 0 is no limit"),
+    option(Key::MaxLifetime, "server.max_lifetime", "max-lifetime", "TIME", time(Duration::ZERO))
+        .default("0")
+        .meaning("Replace a worker that has served this long, and at random up to a tenth longer; 0 is never"),
     option(Key::QueueSize, "upstream.queue_size", "queue-size", "N", count(1, 1 << 20))
         .default("1024")
         .meaning("Requests that may wait for a worker; one more gets 503"),

@@ -37,6 +37,21 @@ pub struct Settings {
     pub boot_timeout: Duration,
     /// For requests in progress when stopping (gunicorn: `graceful_timeout`).
     pub graceful_timeout: Duration,
+    pub recycling: Recycling,
+}
+
+/// When healthy workers are replaced. Zero is never.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Recycling {
+    /// For requests in progress in a worker that is replaced.
+    pub drain_timeout: Duration,
+    /// Answers of one worker (gunicorn: `max_requests`).
+    pub max_requests: u64,
+    /// Most that is added to it at random (gunicorn: `max_requests_jitter`).
+    pub max_requests_jitter: u64,
+    /// Resident memory of one worker in bytes.
+    pub max_rss: u64,
+    pub max_lifetime: Duration,
 }
 
 /// Why the workers never served.
@@ -81,6 +96,7 @@ pub async fn run(
     let mut machine = Supervisor::new(policy);
     let mut events = VecDeque::from([Event::Start]);
     let mut child_ended = Children::new();
+    let mut vitals = Vitals::of(&shell.settings.recycling);
     loop {
         while let Some(event) = events.pop_front() {
             for action in machine.step(Instant::now(), event) {
@@ -108,6 +124,7 @@ pub async fn run(
                 Demand::OneLess => Event::Scale { workers: machine.wanted().saturating_sub(1).max(1) },
             }),
             () = alarm => events.push_back(Event::Tick),
+            () = vitals.due() => events.extend(shell.look_at_vitals()),
             () = child_ended.recv() => orphans::reap(&shell.zygote_ids()),
         }
     }
@@ -120,6 +137,26 @@ fn event_of(report: Report) -> Event {
         Report::LinkLost { worker, reason } => Event::LinkLost { worker, reason },
         Report::Overdue { worker } => Event::Overdue { worker },
         Report::Stuck { worker } => Event::Stuck { worker },
+    }
+}
+
+/// When to look at how much workers have answered, and how much memory they use.
+struct Vitals(Option<tokio::time::Interval>);
+
+impl Vitals {
+    /// Short enough that `--max-requests` is hardly exceeded; a look costs a few loads.
+    const INTERVAL: Duration = Duration::from_millis(100);
+
+    fn of(recycling: &Recycling) -> Self {
+        let is_wanted = recycling.max_requests > 0 || recycling.max_rss > 0;
+        Self(is_wanted.then(|| tokio::time::interval(Self::INTERVAL)))
+    }
+
+    async fn due(&mut self) {
+        match &mut self.0 {
+            Some(interval) => drop(interval.tick().await),
+            None => std::future::pending().await,
+        }
     }
 }
 
@@ -147,9 +184,9 @@ impl Settings {
             surge: 1,
             boot_timeout: self.boot_timeout,
             graceful_timeout: self.graceful_timeout,
-            drain_timeout: self.graceful_timeout,
-            max_lifetime: Duration::ZERO,
-            lifetime_jitter: Duration::ZERO,
+            drain_timeout: self.recycling.drain_timeout,
+            max_lifetime: self.recycling.max_lifetime,
+            lifetime_jitter: self.recycling.max_lifetime / 10,
             seed: u64::from(std::process::id()),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::output;
 use super::say::say;
-use super::state::{Action, Event, GenerationNumber, Outcome, Saying};
+use super::state::{Action, Event, GenerationNumber, Jitter, Outcome, Retirement, Saying};
 use super::zygote::{self, Zygote};
 use super::{Failure, Settings};
 use crate::roster::{Member, Notice, WorkerNumber};
@@ -15,12 +15,15 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 const KILL: i32 = 9;
 /// Ends a worker in order: see the worker's `signals`.
 const HASTEN: i32 = 2;
+
+/// A younger worker is not replaced on account of its memory.
+const MEMORY_GRACE: Duration = Duration::from_secs(10);
 
 /// For the zygotes to be gone, which are killed after a second.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
@@ -36,6 +39,7 @@ pub(super) struct Shell<R> {
     news: mpsc::UnboundedSender<(GenerationNumber, zygote::News)>,
     /// Deaths for want of memory that the kernel has counted.
     out_of_memory: u64,
+    jitter: Jitter,
 }
 
 /// A zygote that was started and has not ended.
@@ -49,6 +53,11 @@ struct Running {
 struct Employed {
     generation: GenerationNumber,
     page: Arc<Page>,
+    pid: Option<u32>,
+    /// Answers after which it is replaced.
+    max_requests: u64,
+    since: Instant,
+    is_retiring: bool,
 }
 
 impl<R: FnOnce(Interface)> Shell<R> {
@@ -68,6 +77,7 @@ impl<R: FnOnce(Interface)> Shell<R> {
             workers: BTreeMap::new(),
             news,
             out_of_memory: crate::sys::memory_kills(),
+            jitter: Jitter(u64::from(std::process::id())),
         };
         (shell, received)
     }
@@ -147,7 +157,20 @@ impl<R: FnOnce(Interface)> Shell<R> {
         let stderr = output::pipe_for(worker, OutputStream::Stderr)?;
         let descriptors = [theirs.as_fd(), page_file.as_fd(), stdout.as_fd(), stderr.as_fd()];
         running.zygote.send(&Order::Fork { worker }, &descriptors)?;
-        self.workers.insert(worker, Employed { generation, page: Arc::clone(&page) });
+        let recycling = &self.settings.recycling;
+        let max_requests = match recycling.max_requests {
+            0 => u64::MAX,
+            least => least.saturating_add(self.jitter.below(recycling.max_requests_jitter.saturating_add(1))),
+        };
+        let employed = Employed {
+            generation,
+            page: Arc::clone(&page),
+            pid: None,
+            max_requests,
+            since: Instant::now(),
+            is_retiring: false,
+        };
+        self.workers.insert(worker, employed);
         self.notify(Notice::Joined(Member { worker, socket: ours, page }));
         Ok(())
     }
@@ -174,7 +197,12 @@ impl<R: FnOnce(Interface)> Shell<R> {
                 }
                 None
             }
-            News::Forked { worker, pid } => Some(Event::Forked { worker, pid }),
+            News::Forked { worker, pid } => {
+                if let Some(employed) = self.workers.get_mut(&worker) {
+                    employed.pid = Some(pid);
+                }
+                Some(Event::Forked { worker, pid })
+            }
             News::ForkFailed { worker, message } => Some(Event::ForkFailed { worker, message }),
             News::Exited { worker, status, .. } => {
                 let requests = self.workers.get(&worker).map_or(0, |employed| employed.page.answered());
@@ -183,6 +211,27 @@ impl<R: FnOnce(Interface)> Shell<R> {
                 Some(Event::Exited { worker, status, requests, out_of_memory })
             }
         }
+    }
+
+    /// Who has answered enough, or uses too much memory.
+    pub(super) fn look_at_vitals(&mut self) -> Vec<Event> {
+        let max_rss = self.settings.recycling.max_rss;
+        let mut events = Vec::new();
+        for (worker, employed) in self.workers.iter_mut().filter(|(_, employed)| !employed.is_retiring) {
+            let answered = employed.page.answered();
+            // One that needs more than that from the start must not be replaced again and again.
+            let may_be_large = answered == 0 || employed.since.elapsed() < MEMORY_GRACE;
+            let rss =
+                if max_rss > 0 && !may_be_large { employed.pid.and_then(crate::sys::resident_memory) } else { None };
+            let reason = match rss {
+                _ if answered >= employed.max_requests => Retirement::Requests(answered),
+                Some(rss) if rss > max_rss => Retirement::Memory(rss),
+                _ => continue,
+            };
+            employed.is_retiring = true;
+            events.push(Event::Retire { worker: *worker, reason });
+        }
+        events
     }
 
     pub(super) fn zygote_ids(&self) -> Vec<u32> {

@@ -30,6 +30,12 @@ pub fn raise_descriptor_limit() -> io::Result<()> {
     Ok(setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?)
 }
 
+/// Memory of a process that is in RAM, in bytes; `None` when it is gone.
+pub fn resident_memory(pid: u32) -> Option<u64> {
+    let pages = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?.split_whitespace().nth(1)?.parse::<u64>();
+    Some(pages.ok()? * rustix::param::page_size() as u64)
+}
+
 /// How many processes the kernel has killed because memory ran out, since the machine started; zero where it does not
 /// tell.
 pub fn memory_kills() -> u64 {

@@ -116,6 +116,39 @@ def test_more_and_fewer_workers() -> None:
         assert httpx.get(f"{server.url}/pid").status_code == 200
 
 
+def test_workers_are_replaced_after_a_number_of_requests() -> None:
+    flags = ["--max-requests", "50", "--max-requests-jitter", "20"]
+    with Server("plain_wsgi:app", *flags, workers=2) as server:
+        first = server.worker_pids()
+        with Load(server.url) as load:
+            server.wait_for_log(r"worker \d+ is replaced after \d+ requests")
+            server.wait_for_workers(2, other_than=first)
+        assert load.errors == []
+        assert {status for status, _ in load.answers} == {200}
+
+
+def test_workers_are_replaced_after_their_lifetime() -> None:
+    with Server("plain_asgi:app", "--max-lifetime", "1s", workers=1) as server:
+        first = server.worker_pids()
+        with Load(server.url) as load:
+            server.wait_for_log("worker 1 is replaced: its lifetime is over")
+            server.wait_for_workers(1, other_than=first)
+        assert load.errors == []
+        assert {status for status, _ in load.answers} == {200}
+
+
+def test_workers_that_grow_are_replaced(site: Path) -> None:
+    write(site, 1, extra="hoard = []")
+    code = (site / "site_app.py").read_text()
+    (site / "site_app.py").write_text(code.replace("def app", "def grow(*_): hoard.append(b'x' * 10**8)\ndef app", 1))
+    with (site / "site_app.py").open("a") as file:
+        file.write("\nplain = app\ndef app(environ, start_response):\n    grow()\n    return plain(environ, start_response)\n")
+    with Server("site_app:app", "--max-rss", "60MB", workers=1, cwd=site) as server:
+        assert httpx.get(server.url).text == "version 1"
+        server.wait_for_log(r"worker 1 is replaced: it uses \d+ MB", timeout=60)
+        assert httpx.get(server.url).text == "version 1"
+
+
 def test_an_import_that_hangs_is_given_up_with_preload(site: Path) -> None:
     write(site, 1, extra="import time; time.sleep(1000)")
     started = time.monotonic()

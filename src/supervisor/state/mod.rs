@@ -23,7 +23,8 @@ pub use events::{Action, Event, GenerationNumber, LINK_ENDED, Outcome, Policy, R
 use crate::roster::WorkerNumber;
 use failures::{End, boot_failure};
 use monoceros_wire::message::Interface;
-use pause::{Backoff, Jitter};
+use pause::Backoff;
+pub(super) use pause::Jitter;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 

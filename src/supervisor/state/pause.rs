@@ -48,10 +48,10 @@ impl Backoff {
 
 /// Random numbers for jitter, the same ones for the same seed (`SplitMix64`).
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Jitter(pub(super) u64);
+pub(in crate::supervisor) struct Jitter(pub(in crate::supervisor) u64);
 
 impl Jitter {
-    pub(super) fn next(&mut self) -> u64 {
+    pub(in crate::supervisor) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut number = self.0;
         number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -59,8 +59,13 @@ impl Jitter {
         number ^ (number >> 31)
     }
 
+    /// From zero to one less than `limit`.
+    pub(in crate::supervisor) fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit.max(1)
+    }
+
     /// From zero to `most`.
-    pub(super) fn up_to(&mut self, most: Duration) -> Duration {
+    pub(in crate::supervisor) fn up_to(&mut self, most: Duration) -> Duration {
         most.mul_f64((self.next() >> 11) as f64 / (1_u64 << 53) as f64)
     }
 }
