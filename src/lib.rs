@@ -4,6 +4,7 @@
 //! - [`app`]: the one place where components are built and joined; start order and stop order are its text
 //! - [`cli`]: command line, subcommands, how errors look on a terminal
 //! - [`config`]: flags, environment, file and defaults become the `Settings` of each component
+//! - [`control`]: commands for a running server
 //! - [`front`]: from the client's socket to the decision who answers
 //! - [`upstream`]: from that decision to a worker's answer: queue, balance, exchange, fail-over
 //! - [`supervisor`]: keeps the workers alive
@@ -14,6 +15,7 @@
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod front;
 pub mod roster;
 pub mod supervisor;

@@ -13,6 +13,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ("roster.rs", &["front", "upstream", "supervisor", "config", "cli", "app", "telemetry"]),
     ("sys", &["front", "upstream", "supervisor", "config", "cli", "app", "telemetry", "roster"]),
     ("config", &["app"]),
+    ("control", &["front", "upstream", "supervisor", "config", "cli", "app", "roster"]),
 ];
 
 /// Decisions without I/O: nothing here may look at a clock, a socket or a file.

@@ -124,6 +124,7 @@ error: unexpected argument '--wrokers' found
 
 Usage: monoceros [OPTIONS] APP
        monoceros check [OPTIONS] [APP]
+       monoceros status|reload|scale|restart-worker|stop [OPTIONS]
 
 For more information, try '--help'.
 ",

@@ -16,6 +16,7 @@ Examples:
   monoceros 'shop:create_app()' -b unix:/run/shop.sock      Flask factory on a Unix socket
   monoceros main:app -b 0.0.0.0:443 --redirect-http --tls-cert site.pem --tls-key site.key
   monoceros check --config monoceros.toml                   check, and print every value
+  monoceros reload                                          load the code anew in the server that runs here
 
 Each option is also a variable (--max-body: MONOCEROS_MAX_BODY) and a key of the configuration file
 (limits.max_body). The command line wins over the environment, the environment over the file.
@@ -117,7 +118,10 @@ pub fn command() -> Command {
     Command::new("monoceros")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Web server for Python applications: TLS, static files and supervised WSGI and ASGI workers")
-        .override_usage("monoceros [OPTIONS] APP\n       monoceros check [OPTIONS] [APP]")
+        .override_usage(
+            "monoceros [OPTIONS] APP\n       monoceros check [OPTIONS] [APP]\n       \
+             monoceros status|reload|scale|restart-worker|stop [OPTIONS]",
+        )
         .arg(application())
         .arg(config)
         .args(options().flat_map(flags))

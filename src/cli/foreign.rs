@@ -115,8 +115,8 @@ const FOREIGN: &[Foreign] = &[
     gunicorn(&["-m", "--umask"], "set it before the start: UMask= in the systemd unit, or umask in the shell"),
     gunicorn(&["-n", "--name"], "process titles cannot be chosen"),
     gunicorn(
-        &["--control-socket", "--control-socket-mode", "--no-control-socket"],
-        "there is no control socket: stop it with SIGTERM",
+        &["--control-socket-mode", "--no-control-socket"],
+        "only its owner may use the control socket; --control-socket off leaves it out",
     ),
     gunicorn(&["--check-config"], "write: monoceros check APP …"),
     gunicorn(&["--print-config"], "write: monoceros check --print APP …"),

@@ -6,6 +6,7 @@
 mod arguments;
 mod check;
 mod foreign;
+mod remote;
 pub mod report;
 
 pub use arguments::command;
@@ -35,6 +36,9 @@ pub enum Command {
 pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Command {
     let mut report = Report::standard_error();
     let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if remote::is_meant(&arguments) {
+        return Command::Exit(remote::run(&arguments));
+    }
     let invocation = match arguments::parse(&arguments) {
         Ok(invocation) => invocation,
         Err(error) => {

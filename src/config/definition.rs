@@ -54,6 +54,7 @@ pub enum Key {
     BodyBuffer,
     ResponseBuffer,
     MaxResponseFile,
+    ControlSocket,
     LogLevel,
     AccessLog,
 }

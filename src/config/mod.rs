@@ -47,6 +47,7 @@ pub struct Settings {
     pub upstream: crate::upstream::Settings,
     pub supervisor: crate::supervisor::Settings,
     pub telemetry: crate::telemetry::Settings,
+    pub control: crate::control::Settings,
     /// Make or reuse a certificate for localhost in this directory and add it to `front.tls`, whose list of certificates
     /// may be empty then (`--dev-cert`).
     pub development_certificate: Option<PathBuf>,

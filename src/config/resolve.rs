@@ -7,6 +7,7 @@ use super::error::{ConfigError, Problem, Warning};
 use super::layer::Given;
 use super::reader::Reader;
 use super::{Settings, Surroundings, application, listening, size};
+use crate::control;
 use crate::front::{self, files, limits};
 use crate::supervisor;
 use crate::telemetry::{self, AccessLog, Level};
@@ -32,6 +33,11 @@ pub(super) fn resolve(
         upstream: upstream(&mut reader),
         supervisor,
         telemetry: telemetry(&mut reader),
+        control: match reader.one(Key::ControlSocket) {
+            None => control::Settings::Automatic,
+            Some(given) if given.text == "off" => control::Settings::Off,
+            Some(given) => control::Settings::At(reader.path(&given.text)),
+        },
         development_certificate: certificates.and_then(|certificates| certificates.development),
     };
     if reader.errors.is_empty() { Ok((settings, warnings)) } else { Err(reader.errors) }

@@ -305,6 +305,11 @@ const LIMITS: &[Definition] = &[
 ];
 
 const LOGGING: &[Definition] = &[
+    option(Key::ControlSocket, "server.control_socket", "control-socket", "PATH", Kind::Text("a path, or \"off\""))
+        .computed("in /run/monoceros, or in the user's runtime directory")
+        .example("/run/site/control.sock")
+        .meaning("Socket for monoceros status, reload and other commands; off is none")
+        .peer("gunicorn: control_socket"),
     option(
         Key::LogLevel,
         "log.level",

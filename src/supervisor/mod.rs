@@ -9,16 +9,16 @@ mod shell;
 pub mod state;
 mod zygote;
 
-use crate::roster::{Report, SupervisorEnd};
+use crate::roster::{Report, SupervisorEnd, WorkerNumber};
 use monoceros_wire::message::{BootFailure, Interface};
 use monoceros_wire::zygote::WorkerSettings;
 use shell::Shell;
-use state::{Action, Event, Policy, Supervisor};
+use state::{Action, Event, GenerationNumber, Policy, Retirement, Supervisor};
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// Settings of the worker processes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,18 +67,56 @@ pub enum Failure {
 }
 
 /// What the supervisor is asked for while it runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Demand {
     /// Let requests finish; the second time: quickly.
     StopGracefully,
     /// Break off what is going on; the second time: at once.
     StopQuickly,
-    /// Load the application anew and replace the workers.
-    Reload,
+    /// Load the application anew and replace the workers. Whoever asked may watch.
+    Reload(Option<mpsc::UnboundedSender<Progress>>),
     /// One more worker (gunicorn: `TTIN`).
     OneMore,
     /// One worker less (gunicorn: `TTOU`).
     OneLess,
+    /// From now on so many workers.
+    Scale(u32),
+    /// Replace this worker, a new one first.
+    Restart(WorkerNumber),
+    /// Tell who is there.
+    Look(oneshot::Sender<Snapshot>),
+}
+
+/// How a reload goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    Step(String),
+    /// Every worker that serves is of this generation.
+    Done {
+        generation: GenerationNumber,
+    },
+    /// Nothing has changed.
+    Failed(BootFailure),
+}
+
+/// Who is there at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    pub generation: GenerationNumber,
+    pub wanted: u32,
+    pub workers: Vec<WorkerView>,
+}
+
+/// One worker at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerView {
+    pub worker: WorkerNumber,
+    pub pid: Option<u32>,
+    pub generation: GenerationNumber,
+    pub state: &'static str,
+    /// Since it was forked.
+    pub age: Duration,
+    pub answered: u64,
 }
 
 /// Runs the workers until they are asked to stop, or never served. Must run on the main thread. `on_ready` is called
@@ -119,7 +157,17 @@ pub async fn run(
             Some(demand) = demands.recv() => events.push_back(match demand {
                 Demand::StopGracefully => Event::StopGracefully,
                 Demand::StopQuickly => Event::StopQuickly,
-                Demand::Reload => Event::Reload,
+                Demand::Reload(watcher) => {
+                    shell.watch_reload(watcher);
+                    Event::Reload
+                }
+                Demand::Scale(workers) => Event::Scale { workers },
+                Demand::Restart(worker) => Event::Retire { worker, reason: Retirement::Asked },
+                Demand::Look(reply) => {
+                    // Whoever asked may have gone.
+                    let _ = reply.send(shell.snapshot(&machine));
+                    continue;
+                }
                 Demand::OneMore => Event::Scale { workers: machine.wanted() + 1 },
                 Demand::OneLess => Event::Scale { workers: machine.wanted().saturating_sub(1).max(1) },
             }),

@@ -2,9 +2,9 @@
 
 use super::output;
 use super::say::say;
-use super::state::{Action, Event, GenerationNumber, Jitter, Outcome, Retirement, Saying};
+use super::state::{Action, Event, GenerationNumber, Jitter, Outcome, Retirement, Saying, Supervisor};
 use super::zygote::{self, Zygote};
-use super::{Failure, Settings};
+use super::{Failure, Progress, Settings, Snapshot, WorkerView};
 use crate::roster::{Member, Notice, WorkerNumber};
 use crate::telemetry::OutputStream;
 use monoceros_wire::message::{BootFailure, Interface};
@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 const KILL: i32 = 9;
-/// Ends a worker in order: see the worker's `signals`.
-const HASTEN: i32 = 2;
+/// A worker breaks off what it is doing and ends in order; after two seconds it kills itself.
+const HASTEN: i32 = 3;
 
 /// A younger worker is not replaced on account of its memory.
 const MEMORY_GRACE: Duration = Duration::from_secs(10);
@@ -40,6 +40,8 @@ pub(super) struct Shell<R> {
     /// Deaths for want of memory that the kernel has counted.
     out_of_memory: u64,
     jitter: Jitter,
+    /// Who wants to know how a reload goes on; without a number until it has begun.
+    watchers: Vec<(Option<GenerationNumber>, mpsc::UnboundedSender<Progress>)>,
 }
 
 /// A zygote that was started and has not ended.
@@ -78,6 +80,7 @@ impl<R: FnOnce(Interface)> Shell<R> {
             news,
             out_of_memory: crate::sys::memory_kills(),
             jitter: Jitter(u64::from(std::process::id())),
+            watchers: Vec::new(),
         };
         (shell, received)
     }
@@ -107,7 +110,10 @@ impl<R: FnOnce(Interface)> Shell<R> {
                     on_ready(interface);
                 }
             }
-            Action::Say(saying) => say(saying),
+            Action::Say(saying) => {
+                self.tell_watchers(&saying);
+                say(saying);
+            }
             // Taken by the loop.
             Action::Finish(_) => {}
         }
@@ -211,6 +217,51 @@ impl<R: FnOnce(Interface)> Shell<R> {
                 Some(Event::Exited { worker, status, requests, out_of_memory })
             }
         }
+    }
+
+    pub(super) fn watch_reload(&mut self, watcher: Option<mpsc::UnboundedSender<Progress>>) {
+        self.watchers.extend(watcher.map(|watcher| (None, watcher)));
+    }
+
+    fn tell_watchers(&mut self, saying: &Saying) {
+        let (about, progress) = match saying {
+            Saying::ReloadBegun { generation } => {
+                for (number, _) in self.watchers.iter_mut().filter(|(number, _)| number.is_none()) {
+                    *number = Some(*generation);
+                }
+                (*generation, Progress::Step(format!("generation {generation}: the application is loaded")))
+            }
+            Saying::WorkerReady { worker, .. } => {
+                let Some(employed) = self.workers.get(worker) else { return };
+                (employed.generation, Progress::Step(format!("worker {worker} serves")))
+            }
+            Saying::ReloadDone { generation } => (*generation, Progress::Done { generation: *generation }),
+            Saying::ReloadFailed { generation, failure } => (*generation, Progress::Failed(failure.clone())),
+            _ => return,
+        };
+        let is_refused = matches!(progress, Progress::Failed(_));
+        let is_over = !matches!(progress, Progress::Step(_));
+        self.watchers.retain(|(number, watcher)| {
+            // One that was refused has never begun.
+            let is_concerned = *number == Some(about) || (is_refused && number.is_none());
+            !(is_concerned && (watcher.send(progress.clone()).is_err() || is_over))
+        });
+    }
+
+    pub(super) fn snapshot(&self, machine: &Supervisor) -> Snapshot {
+        let view = |(worker, generation, state)| {
+            let employed = self.workers.get(&worker);
+            WorkerView {
+                worker,
+                pid: employed.and_then(|employed| employed.pid),
+                generation,
+                state,
+                age: employed.map_or(Duration::ZERO, |employed| employed.since.elapsed()),
+                answered: employed.map_or(0, |employed| employed.page.answered()),
+            }
+        };
+        let workers = machine.workers().map(view).collect();
+        Snapshot { generation: machine.target(), wanted: machine.wanted(), workers }
     }
 
     /// Who has answered enough, or uses too much memory.

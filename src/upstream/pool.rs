@@ -101,6 +101,14 @@ pub struct Load {
     pub queued: usize,
 }
 
+/// One worker at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemberView {
+    pub worker: WorkerNumber,
+    pub slots: u32,
+    pub in_flight: u32,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Pool {
@@ -176,6 +184,16 @@ impl Pool {
             in_flight: state.members.iter().map(|member| member.in_flight).sum(),
             queued: state.queue.len(),
         }
+    }
+
+    /// Every worker that has a link.
+    pub fn members(&self) -> Vec<MemberView> {
+        let view = |member: &MemberEntry| MemberView {
+            worker: member.link.worker(),
+            slots: member.slots,
+            in_flight: member.in_flight,
+        };
+        self.lock().members.iter().map(view).collect()
     }
 
     /// Follows the roster: opens the links of new workers on the front threads in turn.

@@ -65,6 +65,10 @@ impl Supervisor {
             let end = End { status: ExitStatus::Code(EXIT_APP_LOAD), requests: 0, out_of_memory: false };
             return self.exited(now, number, end, actions);
         }
+        if matches!(worker.state, WorkerState::Draining { .. }) && reason == LINK_ENDED {
+            // It has finished and goes, as it was told to.
+            return;
+        }
         if worker.state != WorkerState::Ending {
             if reason != LINK_ENDED {
                 worker.is_explained = true;

@@ -45,6 +45,8 @@ enum WorkerState {
     Serving(Interface),
     Draining {
         deadline: Instant,
+        /// It was told to break off.
+        is_late: bool,
     },
     /// Told to end at once, or its link is lost: only its exit is awaited.
     Ending,
@@ -167,7 +169,7 @@ impl Supervisor {
         match self.stop {
             Stop::No => {
                 let of_workers = self.workers.values().filter_map(|worker| match worker.state {
-                    WorkerState::Booting { deadline } | WorkerState::Draining { deadline } => Some(deadline),
+                    WorkerState::Booting { deadline } | WorkerState::Draining { deadline, .. } => Some(deadline),
                     WorkerState::Serving(_) => worker.retire_at.filter(|_| !worker.is_retiring),
                     WorkerState::Ending | WorkerState::Gone => None,
                 });
@@ -184,6 +186,20 @@ impl Supervisor {
     /// Workers that can serve.
     pub fn serving(&self) -> usize {
         self.workers.values().filter(|worker| worker.is_serving()).count()
+    }
+
+    /// Every worker, with its generation and what it is doing.
+    pub fn workers(&self) -> impl Iterator<Item = (WorkerNumber, GenerationNumber, &'static str)> {
+        self.workers.iter().map(|(number, worker)| {
+            let state = match worker.state {
+                WorkerState::Booting { .. } => "booting",
+                WorkerState::Serving(_) if worker.is_retiring => "retiring",
+                WorkerState::Serving(_) => "serving",
+                WorkerState::Draining { .. } => "draining",
+                WorkerState::Ending | WorkerState::Gone => "ending",
+            };
+            (*number, worker.generation, state)
+        })
     }
 
     /// Workers asked for.

@@ -3,7 +3,7 @@
 use super::capacity::{self, Census};
 use super::events::{Action, GenerationNumber, Outcome, Retirement, Saying};
 use super::failures::boot_failure;
-use super::{Stop, Supervisor, Worker, WorkerState, Zygote};
+use super::{HASTE, Stop, Supervisor, Worker, WorkerState, Zygote};
 use crate::roster::WorkerNumber;
 use std::time::Instant;
 
@@ -31,7 +31,7 @@ impl Supervisor {
         if self.is_finished {
             return;
         }
-        self.kill_slow_drains(now, actions);
+        self.hurry_slow_drains(now, actions);
         self.retire_old(now, actions);
         self.start_zygotes(now, actions);
         self.send_scout(now, actions);
@@ -141,7 +141,7 @@ impl Supervisor {
         let deadline = now + self.policy.drain_timeout;
         let serving = self.workers.iter_mut().filter(|(_, worker)| worker.is_serving() && which(worker));
         for (number, worker) in serving.take(count as usize) {
-            worker.state = WorkerState::Draining { deadline };
+            worker.state = WorkerState::Draining { deadline, is_late: false };
             actions.push(Action::Drain(*number));
         }
     }
@@ -222,12 +222,20 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn kill_slow_drains(&mut self, now: Instant, actions: &mut Vec<Action>) {
+    pub(super) fn hurry_slow_drains(&mut self, now: Instant, actions: &mut Vec<Action>) {
         for (number, worker) in &mut self.workers {
-            if matches!(worker.state, WorkerState::Draining { deadline } if now >= deadline) {
-                worker.end();
-                actions.push(Action::Say(Saying::DrainOver { worker: *number }));
-                actions.push(Action::Kill(*number));
+            match worker.state {
+                WorkerState::Draining { deadline, is_late: false } if now >= deadline => {
+                    worker.state = WorkerState::Draining { deadline: now + HASTE, is_late: true };
+                    worker.is_explained = true;
+                    actions.push(Action::Say(Saying::DrainOver { worker: *number }));
+                    actions.push(Action::Hasten(*number));
+                }
+                WorkerState::Draining { deadline, is_late: true } if now >= deadline => {
+                    worker.end();
+                    actions.push(Action::Kill(*number));
+                }
+                _ => {}
             }
         }
     }

@@ -39,6 +39,8 @@ struct World {
     workers: BTreeMap<WorkerNumber, Process>,
     /// Generations whose code cannot be loaded.
     broken: BTreeSet<GenerationNumber>,
+    /// Workers that finished and went, as they were told to.
+    has_gone_well: BTreeSet<WorkerNumber>,
     reloads_begun: BTreeSet<GenerationNumber>,
     reloads_ended: BTreeSet<GenerationNumber>,
     outcome: Option<Outcome>,
@@ -73,6 +75,7 @@ impl World {
             zygotes: BTreeSet::new(),
             workers: BTreeMap::new(),
             broken: BTreeSet::new(),
+            has_gone_well: BTreeSet::new(),
             reloads_begun: BTreeSet::new(),
             reloads_ended: BTreeSet::new(),
             outcome: None,
@@ -193,6 +196,9 @@ impl World {
             Action::Say(Saying::ReloadFailed { generation, .. }) => {
                 assert!(self.reloads_ended.insert(generation), "told twice about reload {generation}");
             }
+            Action::Say(Saying::WorkerGone { worker, how, .. }) => {
+                assert!(!self.has_gone_well.contains(&worker), "worker {worker} did as told, but {how}");
+            }
             Action::Say(_) => {}
             Action::Finish(outcome) => self.outcome = Some(outcome),
         }
@@ -231,6 +237,10 @@ impl World {
                 self.tell(if is_overdue { Event::Overdue { worker } } else { Event::Stuck { worker } });
             }
             Happening::WorkerDrained(worker) if self.workers.remove(&worker).is_some() => {
+                if self.random.next().is_multiple_of(2) {
+                    self.tell(Event::LinkLost { worker, reason: LINK_ENDED.to_owned() });
+                }
+                self.has_gone_well.insert(worker);
                 self.tell(Event::Exited { worker, status: ExitStatus::Code(0), requests: 9, out_of_memory: false });
             }
             Happening::Reload => self.tell(Event::Reload),

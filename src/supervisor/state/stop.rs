@@ -43,7 +43,7 @@ impl Supervisor {
         self.workers.retain(|_, worker| worker.state != WorkerState::Gone);
         for (number, worker) in &mut self.workers {
             if worker.is_serving() {
-                worker.state = WorkerState::Draining { deadline };
+                worker.state = WorkerState::Draining { deadline, is_late: false };
                 actions.push(Action::Drain(*number));
             } else if worker.is_booting() {
                 worker.end();

@@ -200,9 +200,10 @@ fn a_reload_moves_one_for_one() {
     let actions = supervisor.step(now, ready(4));
     assert!(actions.contains(&Action::Drain(2)), "{actions:?}");
     assert!(actions.contains(&Action::Say(Saying::ReloadDone { generation: 2 })), "{actions:?}");
-    supervisor.step(now, exited(1, ExitStatus::Code(0)));
-    let actions = supervisor.step(now, exited(2, ExitStatus::Code(0)));
-    assert_eq!(actions, [Action::Forget(2), Action::EndZygote(1)]);
+    supervisor.step(now, Event::LinkLost { worker: 1, reason: LINK_ENDED.to_owned() });
+    let drained = |worker| Event::Exited { worker, status: ExitStatus::Code(0), requests: 0, out_of_memory: false };
+    assert_eq!(supervisor.step(now, drained(1)), [Action::Forget(1)]);
+    assert_eq!(supervisor.step(now, drained(2)), [Action::Forget(2), Action::EndZygote(1)]);
 }
 
 #[test]
@@ -263,7 +264,9 @@ fn a_worker_that_has_served_its_time_is_replaced_first() {
     assert_eq!(acts(&supervisor.step(due, Event::Tick)), [fork(2)]);
     assert_eq!(acts(&supervisor.step(due, ready(2))), [Action::Drain(1)]);
     let late = supervisor.wake_at(due).expect("the drain ends");
-    assert_eq!(acts(&supervisor.step(late, Event::Tick)), [Action::Kill(1)]);
+    assert_eq!(acts(&supervisor.step(late, Event::Tick)), [Action::Hasten(1)]);
+    let later = supervisor.wake_at(late).expect("patience ends");
+    assert_eq!(acts(&supervisor.step(later, Event::Tick)), [Action::Kill(1)]);
 }
 
 #[test]

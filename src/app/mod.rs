@@ -3,7 +3,12 @@
 //! Start: interpreter, files, certificates, listeners → front threads → pool → supervisor → first worker ready → accept.
 //! Stop: stop accepting → connections finish → workers drain → end.
 
+mod commands;
+mod signals;
+
 use crate::config::Settings;
+use crate::control::server::Control;
+use crate::control::{self, place};
 use crate::front::accept::{self, FrontThread, Placement};
 use crate::front::drain::Drain;
 use crate::front::files::{FileSetupError, Files};
@@ -18,14 +23,15 @@ use crate::telemetry::AccessLog as AccessLogSettings;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::log;
 use crate::upstream::pool::{self, Pool};
+use commands::Commands;
 use monoceros_wire::message::Interface;
+use signals::{Wish, Wishes};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 /// One thing that keeps the server from starting.
@@ -43,6 +49,8 @@ pub enum StartProblem {
     Files(#[from] FileSetupError),
     #[error("the access log cannot be opened: {0}")]
     AccessLog(#[source] io::Error),
+    #[error("the control socket cannot be made at {}: {source}", path.display())]
+    Control { path: PathBuf, source: io::Error },
     #[error("{what}: {source}")]
     System { what: &'static str, source: io::Error },
     #[error(transparent)]
@@ -214,19 +222,40 @@ fn collect<T, P: Into<StartProblem>>(result: Result<T, Vec<P>>, problems: &mut V
 /// Says what listens where, and who will answer.
 fn announce(listeners: &Listeners, settings: &Settings, interpreter: &Interpreter) {
     for (address, purpose) in listeners.addresses() {
-        let redirects = if matches!(purpose, Purpose::RedirectToHttps { .. }) { " (redirects to https)" } else { "" };
-        let scheme = if purpose == Purpose::Https { "https" } else { "http" };
-        match address {
-            Address::Tcp(socket) => tracing::info!("listening on {scheme}://{socket}{redirects}"),
-            Address::Unix(path) => {
-                let path = path.as_deref().map_or_else(String::new, |path| path.display().to_string());
-                tracing::info!("listening on unix:{path}{redirects}");
-            }
-        }
+        tracing::info!("listening on {}", listening(address, purpose));
     }
     let workers = settings.supervisor.workers;
     let plural = if workers == 1 { "" } else { "s" };
     tracing::info!("starting {workers} worker{plural} with {interpreter}");
+}
+
+fn listening(address: &Address, purpose: Purpose) -> String {
+    let redirects = if matches!(purpose, Purpose::RedirectToHttps { .. }) { " (redirects to https)" } else { "" };
+    let scheme = if purpose == Purpose::Https { "https" } else { "http" };
+    match address {
+        Address::Tcp(socket) => format!("{scheme}://{socket}{redirects}"),
+        Address::Unix(path) => {
+            let path = path.as_deref().map_or_else(String::new, |path| path.display().to_string());
+            format!("unix:{path}{redirects}")
+        }
+    }
+}
+
+/// Opens the control socket. Where no place was named, a server without one is better than none.
+fn control_socket(settings: &control::Settings) -> Result<Option<Control>, StartProblem> {
+    match settings {
+        control::Settings::Off => Ok(None),
+        control::Settings::At(path) => {
+            let refused = |source| StartProblem::Control { path: path.clone(), source };
+            Control::bind(path.clone()).map(Some).map_err(refused)
+        }
+        control::Settings::Automatic => {
+            let opened = place::prepare(&place::directories())
+                .and_then(|directory| Control::bind(place::socket_in(&directory, std::process::id())));
+            let opened = opened.inspect_err(|error| tracing::warn!("there is no control socket: {error}"));
+            Ok(opened.ok())
+        }
+    }
 }
 
 /// What the front threads are told, in this order.
@@ -295,9 +324,20 @@ impl Front {
         supervisor_end: roster::SupervisorEnd,
         upstream_end: roster::UpstreamEnd,
     ) -> Result<(), StartProblem> {
-        let (stops, stop_requests) = mpsc::unbounded_channel();
-        let mut signals =
-            Signals::new().map_err(|source| StartProblem::System { what: "signals cannot be handled", source })?;
+        let (demands, demanded) = mpsc::unbounded_channel();
+        let (commands, wished) = mpsc::unbounded_channel();
+        let mut wishes =
+            Wishes::new(wished).map_err(|source| StartProblem::System { what: "signals cannot be handled", source })?;
+        let commands = Commands {
+            wishes: commands,
+            pool: Arc::clone(&self.pool),
+            placement: Arc::clone(&self.placement),
+            begun: Instant::now(),
+            app: settings.supervisor.app.app.clone(),
+            directory: settings.supervisor.chdir.display().to_string(),
+            listening: listeners.addresses().map(|(address, purpose)| listening(address, purpose)).collect(),
+        };
+        let control = control_socket(&settings.control)?.map(|control| tokio::spawn(control.serve(Arc::new(commands))));
         let runtimes = self.threads.iter().map(|thread| thread.runtime.clone()).collect();
         pool::start(&self.pool, upstream_end, runtimes);
         let stage = self.stage.clone();
@@ -308,36 +348,36 @@ impl Front {
             tracing::info!("ready: {app} ({interface})");
         };
         let grace = settings.supervisor.graceful_timeout;
-        let supervised = supervisor::run(settings.supervisor, python, supervisor_end, stop_requests, on_ready);
+        let supervised = supervisor::run(settings.supervisor, python, supervisor_end, demanded, on_ready);
         tokio::pin!(supervised);
         let stopping = async {
-            self.stop(listeners, &mut signals, grace, &stops).await;
+            self.stop(listeners, &mut wishes, grace, &demands).await;
             std::future::pending::<()>().await;
         };
         let outcome = tokio::select! {
             outcome = &mut supervised => outcome,
             () = stopping => Ok(()),
         };
+        if let Some(control) = control {
+            // Its socket file goes with it.
+            control.abort();
+            let _ = control.await;
+        }
         self.end();
         Ok(outcome?)
     }
 
-    /// Passes demands on until one is to stop, and carries that out: the first time gracefully, the second time quickly,
+    /// Passes wishes on until one is to stop, and carries that out: the first time gracefully, the second time quickly,
     /// the third time at once.
     async fn stop(
         &self,
         listeners: Listeners,
-        signals: &mut Signals,
+        wishes: &mut Wishes,
         grace: Duration,
         demands: &mpsc::UnboundedSender<Demand>,
     ) {
-        let mut demand = loop {
-            match signals.next().await {
-                stop @ (Demand::StopGracefully | Demand::StopQuickly) => break stop,
-                other => drop(demands.send(other)),
-            }
-        };
-        if demand == Demand::StopGracefully {
+        let mut is_quick = matches!(wishes.stop(demands).await, Wish::StopQuickly);
+        if !is_quick {
             tracing::info!("stopping: {} may finish within {} s", connections(self.placement.open()), grace.as_secs());
             self.drain.begin(grace);
             // The kernel goes on taking connections for as long as one handle is open.
@@ -349,20 +389,20 @@ impl Front {
                 () = tokio::time::sleep(grace) => {
                     let open = connections(self.placement.open());
                     tracing::warn!("{open} did not finish in time (--graceful-timeout) and are cut off");
-                    demand = Demand::StopQuickly;
+                    is_quick = true;
                 }
-                () = signals.stop() => {
+                _ = wishes.stop(demands) => {
                     tracing::warn!("stopping now: {} are cut off", connections(self.placement.open()));
-                    demand = Demand::StopQuickly;
+                    is_quick = true;
                 }
             }
             self.pool.close();
         }
         loop {
-            // While the workers drain, a further signal ends them.
-            let _ = demands.send(demand);
-            signals.stop().await;
-            demand = Demand::StopQuickly;
+            // While the workers drain, a further wish ends them.
+            let _ = demands.send(if is_quick { Demand::StopQuickly } else { Demand::StopGracefully });
+            wishes.stop(demands).await;
+            is_quick = true;
         }
     }
 
@@ -381,45 +421,3 @@ impl Front {
 fn connections(open: usize) -> String {
     if open == 1 { "1 connection".to_owned() } else { format!("{open} connections") }
 }
-
-/// The signals that the program obeys (docs/signals.md), named as gunicorn's users know them.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    quit: Signal,
-    hangup: Signal,
-    one_more: Signal,
-    one_less: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            quit: signal(SignalKind::quit())?,
-            hangup: signal(SignalKind::hangup())?,
-            one_more: signal(SignalKind::from_raw(TTIN))?,
-            one_less: signal(SignalKind::from_raw(TTOU))?,
-        })
-    }
-
-    async fn next(&mut self) -> Demand {
-        tokio::select! {
-            _ = self.terminate.recv() => Demand::StopGracefully,
-            _ = self.interrupt.recv() => Demand::StopGracefully,
-            _ = self.quit.recv() => Demand::StopQuickly,
-            _ = self.hangup.recv() => Demand::Reload,
-            _ = self.one_more.recv() => Demand::OneMore,
-            _ = self.one_less.recv() => Demand::OneLess,
-        }
-    }
-
-    /// The next one that stops.
-    async fn stop(&mut self) {
-        while !matches!(self.next().await, Demand::StopGracefully | Demand::StopQuickly) {}
-    }
-}
-
-const TTIN: i32 = 21;
-const TTOU: i32 = 22;

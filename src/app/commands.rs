@@ -1,0 +1,150 @@
+//! Commands from the control socket, carried out.
+
+use super::signals::Wish;
+use crate::control::protocol::{Command, Reply, Status, Worker};
+use crate::control::server::Handler;
+use crate::front::accept::Placement;
+use crate::supervisor::{Demand, Progress, Snapshot};
+use crate::upstream::pool::Pool;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::{mpsc, oneshot};
+
+type Replies = mpsc::UnboundedSender<Reply>;
+
+/// Everything that commands are about.
+pub(super) struct Commands {
+    pub(super) wishes: mpsc::UnboundedSender<Wish>,
+    pub(super) pool: Arc<Pool>,
+    pub(super) placement: Arc<Placement>,
+    pub(super) begun: Instant,
+    pub(super) app: String,
+    pub(super) directory: String,
+    pub(super) listening: Vec<String>,
+}
+
+impl Handler for Commands {
+    async fn handle(&self, command: Command, replies: Replies) {
+        let last = match command {
+            Command::Status => self.status().await,
+            Command::Reload => self.reload(&replies).await,
+            Command::Scale { workers } => self.scale(workers),
+            Command::RestartWorker { worker } => self.restart(worker).await,
+            Command::Stop { quickly } => self.stop(quickly),
+        };
+        // Whoever asked may have gone.
+        let _ = replies.send(last);
+    }
+}
+
+impl Commands {
+    fn wish(&self, wish: Wish) -> Result<(), Reply> {
+        self.wishes.send(wish).map_err(|_| failed("the server has ended"))
+    }
+
+    async fn look(&self) -> Result<Snapshot, Reply> {
+        let (reply, answer) = oneshot::channel();
+        self.wish(Wish::Other(Demand::Look(reply)))?;
+        answer.await.map_err(|_| failed("the server is ending"))
+    }
+
+    async fn status(&self) -> Reply {
+        let snapshot = match self.look().await {
+            Ok(snapshot) => snapshot,
+            Err(failed) => return failed,
+        };
+        let load = self.pool.load();
+        let members = self.pool.members();
+        let workers = snapshot.workers.into_iter().map(|view| {
+            let member = members.iter().find(|member| member.worker == view.worker);
+            Worker {
+                worker: view.worker,
+                pid: view.pid,
+                generation: view.generation,
+                state: view.state.to_owned(),
+                age: view.age.as_secs_f64(),
+                answered: view.answered,
+                slots: member.map_or(0, |member| member.slots),
+                in_flight: member.map_or(0, |member| member.in_flight),
+                rss: view.pid.and_then(crate::sys::resident_memory),
+            }
+        });
+        Reply::Status(Box::new(Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            app: self.app.clone(),
+            directory: self.directory.clone(),
+            listening: self.listening.clone(),
+            uptime: self.begun.elapsed().as_secs_f64(),
+            connections: self.placement.open(),
+            generation: snapshot.generation,
+            workers_wanted: snapshot.wanted,
+            queue: load.queued,
+            workers: workers.collect(),
+        }))
+    }
+
+    async fn reload(&self, replies: &Replies) -> Reply {
+        let (watcher, mut progress) = mpsc::unbounded_channel();
+        if let Err(failed) = self.wish(Wish::Other(Demand::Reload(Some(watcher)))) {
+            return failed;
+        }
+        while let Some(progress) = progress.recv().await {
+            match progress {
+                Progress::Step(text) => drop(replies.send(Reply::Progress { text })),
+                Progress::Done { generation } => return done(format!("generation {generation} serves")),
+                Progress::Failed(failure) => {
+                    return Reply::Failed {
+                        text: format!("nothing has changed: {}", failure.message),
+                        detail: failure.traceback,
+                        hint: failure.hint,
+                    };
+                }
+            }
+        }
+        failed("the server is ending")
+    }
+
+    fn scale(&self, workers: u32) -> Reply {
+        if !WORKERS.contains(&workers) {
+            return failed(&format!("the number of workers is from {} to {}", WORKERS.start(), WORKERS.end()));
+        }
+        match self.wish(Wish::Other(Demand::Scale(workers))) {
+            Ok(()) => done(format!("workers wanted: {workers}")),
+            Err(failed) => failed,
+        }
+    }
+
+    async fn restart(&self, worker: u32) -> Reply {
+        let snapshot = match self.look().await {
+            Ok(snapshot) => snapshot,
+            Err(failed) => return failed,
+        };
+        match snapshot.workers.iter().find(|view| view.worker == worker) {
+            None => failed(&format!("there is no worker {worker}")),
+            Some(view) if view.state != "serving" => failed(&format!("worker {worker} is {}", view.state)),
+            Some(_) => match self.wish(Wish::Other(Demand::Restart(worker))) {
+                Ok(()) => done(format!("worker {worker} goes as soon as a new one serves")),
+                Err(failed) => failed,
+            },
+        }
+    }
+
+    fn stop(&self, quickly: bool) -> Reply {
+        match self.wish(if quickly { Wish::StopQuickly } else { Wish::StopGracefully }) {
+            Ok(()) => done("stopping".to_owned()),
+            Err(failed) => failed,
+        }
+    }
+}
+
+/// As many as `--workers` allows.
+const WORKERS: std::ops::RangeInclusive<u32> = 1..=1024;
+
+fn done(text: String) -> Reply {
+    Reply::Done { text }
+}
+
+fn failed(text: &str) -> Reply {
+    Reply::Failed { text: text.to_owned(), detail: String::new(), hint: String::new() }
+}

@@ -1,0 +1,195 @@
+//! Commands for a running server: `monoceros status`, `reload`, `scale`, `restart-worker`, `stop`.
+
+use super::report::{EXIT_CONFIGURATION, EXIT_FAILURE, Report};
+use crate::control::client::{self, ControlError, Target};
+use crate::control::place;
+use crate::control::protocol::{Command as Order, Reply, Status};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// The commands and what they do.
+pub(super) const COMMANDS: [(&str, &str); 5] = [
+    ("status", "Show the workers of a running server and what they do"),
+    ("reload", "Load the application anew, replace the workers one for one; broken code changes nothing"),
+    ("scale", "From now on so many workers"),
+    ("restart-worker", "Replace one worker, a new one first"),
+    ("stop", "Stop gracefully"),
+];
+
+/// Whether the command line is one of these; an application of the same name is written with its attribute.
+pub(super) fn is_meant(arguments: &[OsString]) -> bool {
+    arguments.get(1).is_some_and(|first| COMMANDS.iter().any(|(name, _)| first == name))
+}
+
+/// Carries one out.
+pub(super) fn run(arguments: &[OsString]) -> ExitCode {
+    let matches = match command().try_get_matches_from(arguments) {
+        Ok(matches) => matches,
+        Err(error) => {
+            // A closed terminal is no reason to fail differently.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(EXIT_CONFIGURATION));
+        }
+    };
+    let Some((name, given)) = matches.subcommand() else { return ExitCode::from(EXIT_CONFIGURATION) };
+    match send(name, given) {
+        Ok(code) => code,
+        Err(error) => {
+            Report::standard_error().failure(&error, error.hint());
+            ExitCode::from(EXIT_FAILURE)
+        }
+    }
+}
+
+fn send(name: &str, given: &ArgMatches) -> Result<ExitCode, ControlError> {
+    let target = match (given.get_one::<PathBuf>("control"), given.get_one::<u32>("pid")) {
+        (Some(path), _) => Target::Socket(path.clone()),
+        (None, Some(pid)) => Target::Process(*pid),
+        (None, None) => Target::Only,
+    };
+    let number = |id: &str| given.try_get_one::<u32>(id).ok().flatten().copied().unwrap_or_default();
+    let order = match name {
+        "status" => Order::Status,
+        "reload" => Order::Reload,
+        "scale" => Order::Scale { workers: number("workers") },
+        "restart-worker" => Order::RestartWorker { worker: number("worker") },
+        _ => Order::Stop { quickly: given.get_flag("quickly") },
+    };
+    let socket = client::find(&target, &place::directories())?;
+    let is_json = given.get_flag("json");
+    let mut code = ExitCode::SUCCESS;
+    client::send(&socket, &order, |reply| {
+        if matches!(reply, Reply::Failed { .. }) {
+            code = ExitCode::from(EXIT_FAILURE);
+        }
+        if is_json {
+            print(&format!("{}\n", serde_json::to_string(reply).unwrap_or_default()));
+        } else {
+            show(reply);
+        }
+    })?;
+    Ok(code)
+}
+
+fn show(reply: &Reply) {
+    match reply {
+        Reply::Progress { text } | Reply::Done { text } => print(&format!("{text}\n")),
+        Reply::Status(status) => print(&table(status)),
+        Reply::Failed { text, detail, hint } => {
+            let mut report = Report::standard_error();
+            if !detail.is_empty() {
+                report.line(detail.trim_end());
+            }
+            report.line(&format!("error: {text}"));
+            if !hint.is_empty() {
+                report.line(&format!("hint: {hint}"));
+            }
+        }
+    }
+}
+
+fn print(text: &str) {
+    // Nobody is left to tell when standard output is closed.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+fn table(status: &Status) -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "monoceros {}, process {}, up {}", status.version, status.pid, age(status.uptime));
+    let _ = writeln!(text, "{} in {}, generation {}", status.app, status.directory, status.generation);
+    for address in &status.listening {
+        let _ = writeln!(text, "listening on {address}");
+    }
+    let _ = writeln!(text, "{} open connections, {} requests wait for a worker\n", status.connections, status.queue);
+    let _ = writeln!(text, "worker      pid  generation  state     busy         answered  memory  age");
+    for worker in &status.workers {
+        let _ = writeln!(
+            text,
+            "{:>6}  {:>7}  {:>10}  {:<8}  {:<9}  {:>10}  {:>6}  {}",
+            worker.worker,
+            worker.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
+            worker.generation,
+            worker.state,
+            format!("{} of {}", worker.in_flight, worker.slots),
+            worker.answered,
+            worker.rss.map_or_else(|| "-".to_owned(), |bytes| format!("{} MB", bytes >> 20)),
+            age(worker.age),
+        );
+    }
+    let serving = status.workers.iter().filter(|worker| worker.state == "serving").count();
+    if serving != status.workers_wanted as usize {
+        let _ = writeln!(text, "\n{serving} serve, {} are wanted", status.workers_wanted);
+    }
+    text
+}
+
+/// `42s`, `3m 20s`, `5h 2m`, `12d 3h`.
+fn age(seconds: f64) -> String {
+    let seconds = seconds as u64;
+    match seconds {
+        0..=59 => format!("{seconds}s"),
+        60..=3599 => format!("{}m {}s", seconds / 60, seconds % 60),
+        3600..=86_399 => format!("{}h {}m", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{}d {}h", seconds / 86_400, seconds / 3600 % 24),
+    }
+}
+
+fn command() -> Command {
+    let number = |id: &'static str, name: &'static str| {
+        Arg::new(id).value_name(name).required(true).value_parser(value_parser!(u32))
+    };
+    let subcommands = COMMANDS.iter().map(|(name, about)| {
+        let subcommand = Command::new(*name).about(*about).args(common());
+        match *name {
+            "scale" => subcommand.arg(number("workers", "N").help("Number of workers")),
+            "restart-worker" => subcommand.arg(number("worker", "N").help("Number of the worker, as in status")),
+            "stop" => subcommand.arg(
+                Arg::new("quickly").long("quickly").action(ArgAction::SetTrue).help("Cut off what is still going on"),
+            ),
+            _ => subcommand,
+        }
+    });
+    Command::new("monoceros").subcommands(subcommands).subcommand_required(true).max_term_width(100)
+}
+
+/// Which server, and how to show its replies.
+fn common() -> [Arg; 3] {
+    [
+        Arg::new("pid")
+            .long("pid")
+            .value_name("N")
+            .value_parser(value_parser!(u32))
+            .help("Process of the server, where several run"),
+        Arg::new("control")
+            .long("control")
+            .value_name("PATH")
+            .value_parser(value_parser!(PathBuf))
+            .help("Its control socket (--control-socket of the server)"),
+        Arg::new("json").long("json").action(ArgAction::SetTrue).help("One JSON object per line"),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages() {
+        let rows = [(0.9, "0s"), (200.0, "3m 20s"), (18_120.0, "5h 2m"), (1_047_600.0, "12d 3h")];
+        for (seconds, expected) in rows {
+            assert_eq!(age(seconds), expected);
+        }
+    }
+
+    #[test]
+    fn the_commands_are_well_formed() {
+        command().debug_assert();
+        assert!(is_meant(&["monoceros".into(), "reload".into()]));
+        assert!(!is_meant(&["monoceros".into(), "status:app".into()]));
+    }
+}

@@ -1,0 +1,93 @@
+//! What is said on a control socket: one command, then replies until a last one. Each is a JSON object on a line of its
+//! own, so that `socat` and ten lines of Python can speak it too.
+
+use serde::{Deserialize, Serialize};
+
+/// Longest command, in bytes.
+pub const COMMAND_MAX: u64 = 4096;
+
+/// What the server is told to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Command {
+    Status,
+    /// Load the application anew and replace the workers.
+    Reload,
+    /// From now on so many workers.
+    Scale {
+        workers: u32,
+    },
+    /// Replace one worker, a new one first.
+    RestartWorker {
+        worker: u32,
+    },
+    Stop {
+        /// Break off what is going on.
+        #[serde(default)]
+        quickly: bool,
+    },
+}
+
+/// What the server answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Reply {
+    /// It goes on; more follows.
+    Progress { text: String },
+    /// The answer to [`Command::Status`].
+    Status(Box<Status>),
+    /// Done.
+    Done { text: String },
+    /// Not done. `detail` has lines of its own: a traceback.
+    Failed {
+        text: String,
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        detail: String,
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        hint: String,
+    },
+}
+
+impl Reply {
+    /// Nothing follows.
+    pub fn is_last(&self) -> bool {
+        !matches!(self, Self::Progress { .. })
+    }
+}
+
+/// The whole server at one moment. Times are in seconds, memory in bytes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    pub version: String,
+    pub pid: u32,
+    pub app: String,
+    pub directory: String,
+    pub listening: Vec<String>,
+    pub uptime: f64,
+    pub connections: usize,
+    /// The load of the application that all workers should be of.
+    pub generation: u32,
+    pub workers_wanted: u32,
+    /// Requests that wait for a worker.
+    pub queue: usize,
+    pub workers: Vec<Worker>,
+}
+
+/// One worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Worker {
+    pub worker: u32,
+    pub pid: Option<u32>,
+    pub generation: u32,
+    /// `booting`, `serving`, `retiring`, `draining` or `ending`.
+    pub state: String,
+    /// Since it was forked.
+    pub age: f64,
+    /// How many requests the application has answered.
+    pub answered: u64,
+    pub slots: u32,
+    /// Requests that it holds.
+    pub in_flight: u32,
+    /// Resident memory, what it shares with the other workers included.
+    pub rss: Option<u64>,
+}
