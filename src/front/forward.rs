@@ -4,7 +4,7 @@ use super::{Address, ConnectionInfo};
 use crate::upstream::error::{Cause, Reached, UpstreamError};
 use crate::upstream::failover::is_idempotent;
 use crate::upstream::request::{EncodedRequest, RequestBody};
-use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{Method, Version};
 use monoceros_wire::message::{BodySource, HttpVersion, Protocol, RequestFacts, TlsFacts};
@@ -43,10 +43,13 @@ pub(super) fn encode(
     let length_text = itoa::Buffer::new().format(length).to_owned();
     let has_body = matches!(source, BodySource::Inline | BodySource::File { .. });
     let is_streamed = source == BodySource::Stream;
+    // Over HTTP/2 it was made from `:authority`, which comes first; so applications expect it (ASGI says so).
+    let host = parts.headers.get(HOST).filter(|_| parts.version == Version::HTTP_2);
     // A body that was read has a length, whatever framing the client used.
-    let fields = parts
-        .headers
-        .iter()
+    let fields = host
+        .map(|host| (&HOST, host))
+        .into_iter()
+        .chain(parts.headers.iter().filter(|(name, _)| host.is_none() || *name != HOST))
         .filter(|(name, _)| {
             *name != TRANSFER_ENCODING && *name != EXPECT && (is_streamed || !has_body || *name != CONTENT_LENGTH)
         })

@@ -35,6 +35,10 @@ pub(super) fn head(payload: &Bytes, worker: Option<u32>) -> Result<(Response<Bod
     let decoded = ResponseHead::decode(payload).map_err(|_| nonsense)?;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::from_u16(decoded.status).map_err(|_| nonsense)?;
+    if response.status().canonical_reason().is_none() {
+        // Else hyper would invent one.
+        response.extensions_mut().insert(hyper::ext::ReasonPhrase::from_static(b""));
+    }
     response.headers_mut().reserve(decoded.fields.len() + 2);
     for (name, value) in decoded.fields {
         append(response.headers_mut(), name, value).ok_or(nonsense)?;

@@ -76,6 +76,8 @@ pub struct Turn {
     pub frames: u32,
     pub service_times: Vec<Duration>,
     pub ready: Option<Ready>,
+    /// The worker was told to end and wants nothing more.
+    pub leaves: bool,
 }
 
 impl Link {
@@ -300,6 +302,7 @@ impl Link {
                 self.interface.store(ready.interface as u8, Ordering::Relaxed);
                 turn.ready = Some(ready);
             }
+            Kind::Drain => turn.leaves = true,
             Kind::BootFailed => return Err(LinkFault::BootFailed(BootFailure::decode(&frame.payload)?)),
             other => return Err(LinkFault::Unexpected(other)),
         }

@@ -279,6 +279,10 @@ impl Pool {
         if turn.finished > 0 || turn.ready.is_some() {
             state.settle(now);
         }
+        drop(state);
+        if turn.leaves {
+            self.drain(link.worker());
+        }
     }
 
     /// A worker is gone: what it held is repeated elsewhere or answered, as [`failover`] decides.

@@ -52,7 +52,7 @@ def test_scope(asgi):
                          ("X-A", "2")], client=("::1", 5000), server=("10.0.0.1", 443), https=True, version=20).json()
     assert scope == {
         "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.5"},
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": "2",
         "method": "PATCH",
         "scheme": "https",
@@ -498,6 +498,15 @@ def start(*headers, **more):
     return {**START, "headers": list(headers), **more}
 
 
+def test_values_are_trimmed_and_equal_lengths_are_one(asgi):
+    async def app(scope, receive, send):
+        fields = [(b"x", b" a b\t"), (b"content-length", b"2"), (b"Content-Length", b" 2"), (b"y", b" ")]
+        await send({"type": "http.response.start", "status": 200, "headers": fields})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    assert asgi(app).get().headers == [(b"x", b"a b"), (b"content-length", b"2"), (b"y", b"")]
+
+
 @pytest.mark.parametrize("messages, error", [
     ([BODY], "RuntimeError: the response must begin with a start"),
     ([START, START], "RuntimeError: the response was started already"),
@@ -511,8 +520,11 @@ def start(*headers, **more):
     ([start((b"content-length", b"0")), BODY], "RuntimeError: the body is longer"),
     ([start((b"content-length", b"2")), BODY], "RuntimeError: the body is shorter"),
     ([start((b"content-length", b"-1"))], "ValueError: invalid Content-Length"),
-    ([start((b"x", b"a\r\nb: c"))], "ValueError: the value of header x contains"),
-    ([start((b"x", b"a\0"))], "ValueError: the value of header x contains"),
+    ([start((b"x", b"a\r\nb: c"))], "ValueError: the value of header x has a control character"),
+    ([start((b"x", b"a\x01b"))], "ValueError: the value of header x has a control character"),
+    ([start((b"x", b"a\x7f"))], "ValueError: the value of header x has a control character"),
+    ([start((b"content-length", b"1"), (b"content-length", b"2"))], "ValueError: two different values of Content-Length"),
+    ([start((b"x", b"a\0"))], "ValueError: the value of header x has a control character"),
     ([start((b"x y", b""))], "ValueError: invalid header name"),
     ([start((b"", b""))], "ValueError: invalid header name"),
     ([start(("x", b""))], "TypeError: a header name must be bytes"),
@@ -630,7 +642,7 @@ def test_background_work_after_the_response(asgi):
         assert worker.get("/next").body == b"next"
         exchange.done()
         assert exchange.phase == Phase.FINISHED
-    assert "after its response: GET /raise" in worker.log()
+    assert "(its answer was 200): GET /raise" in worker.log()
 
 
 def test_disconnect_of_a_waiting_application(asgi):
@@ -671,6 +683,7 @@ def test_a_waiting_request_can_be_looked_at(asgi):
     async def app(scope, receive, send):
         if scope["path"] == "/look":
             tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+            tasks = [task for task in tasks if task.get_name() != "monoceros"]
             seen = [f"{task.get_name()} {task.get_stack()[-1].f_code.co_name} {task!r}" for task in tasks]
             return await respond(send, "\n".join(seen).encode())
         await waiting_here(receive)
@@ -718,7 +731,7 @@ def test_many_requests_leak_nothing(asgi):
     before = worker.get("/count").json()
     burst(360)
     after = worker.get("/count").json()
-    assert after["descriptors"] == before["descriptors"] and after["tasks"] == before["tasks"] == 1
+    assert after["descriptors"] == before["descriptors"] and after["tasks"] == before["tasks"] == 2
     assert after["objects"] - before["objects"] < 50, (before, after)
     assert after["blocks"] - before["blocks"] < 500, (before, after)
     assert after["resident"] - before["resident"] < 2 << 20, (before, after)

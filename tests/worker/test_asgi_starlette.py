@@ -179,7 +179,7 @@ def test_state_and_url(worker):
 def test_a_failing_view_answers_500_and_is_told(worker):
     response = worker.get("/fail")
     assert (response.status, response.body) == (500, b"Internal Server Error")
-    assert "ValueError: view failed" in worker.wait_log("after its response: GET /fail")
+    assert "ValueError: view failed" in worker.wait_log("(its answer was 500): GET /fail")
 
 
 def test_websocket_endpoint(worker):

@@ -73,6 +73,10 @@ APPS = """
     ("", "apps:nested.deep.site", "wsgi"),
     ("", "apps:create_site()", "wsgi"),
     ("", "apps:create_site", "wsgi"),
+    ("def create_other(config='x', debug=False): return asgi", "apps:create_other", "asgi"),
+    ("def lenient(environ, start_response=None): ...", "apps:lenient", "wsgi"),
+    ("def very_lenient(environ=None, start_response=None): ...", "apps:very_lenient", "wsgi"),
+    ("def own_names(e, sr): ...", "apps:own_names", "wsgi"),
     ("", "apps:Site", "wsgi"),
     ("", "apps:Site()", "wsgi"),
     ("", " apps : wsgi ", "wsgi"),
@@ -209,15 +213,28 @@ def fail(target, **more):
     return dict(zip(("stage", "message", "hint", "traceback"), result))
 
 
+# What werkzeug's proxies do outside of a request.
+PROXY = """
+class Proxy:
+    def raises(self, *_):
+        raise RuntimeError("nothing here")
+    __class__ = property(raises)
+    __getattr__ = raises
+    __call__ = raises
+    __dir__ = raises
+proxy = Proxy()
+"""
+
+
 @pytest.mark.parametrize("files, target, stage, message, hint", [
     ({}, "nowhere_to_be", "import", "there is no module 'nowhere_to_be'", "--chdir"),
     ({"site_app.py": ""}, "siteapp", "import", "there is no module 'siteapp'", "did you mean site_app?"),
-    ({"src/mysite/__init__.py": ""}, "mysite", "import", "there is no module 'mysite'", "add --chdir src"),
-    ({"src/mysite.py": ""}, "mysite.wsgi", "import", "there is no module 'mysite'", "add --chdir src"),
+    ({"src/mysite/__init__.py": ""}, "mysite", "import", "there is no module 'mysite'", "add --pythonpath src"),
+    ({"src/mysite.py": ""}, "mysite.wsgi", "import", "there is no module 'mysite'", "add --pythonpath src"),
     ({"pkg/__init__.py": "", "pkg/wsgi.py": ""}, "pkg.wsgy", "import", "no module 'pkg.wsgy'", "mean pkg.wsgi?"),
     ({"pkg2/__init__.py": "", "pkg2/a.py": ""}, "pkg2.xxxx", "import", "no module 'pkg2.xxxx'", "pkg2 has a"),
     ({"app1.py": ""}, "app1.py", "import", "is a file name", "write app1"),
-    ({"d/app2.py": ""}, "d/app2.py:app", "import", "is a file name", "write app2:app and --chdir d"),
+    ({"d/app2.py": ""}, "d/app2.py:app", "import", "is a file name", "write app2:app and add --pythonpath d"),
     ({}, ":app", "import", "names no module", "module:attribute"),
     ({"bad1.py": "import missing_thing"}, "bad1", "import", "No module named 'missing_thing'", "install"),
     ({"bad2.py": "def f(:"}, "bad2", "import", "SyntaxError", ""),
@@ -247,6 +264,13 @@ def fail(target, **more):
      "ASGI 2 class", "asgiref"),
     ({"int4.py": "async def app(environ, start_response): ..."}, "int4", "interface", "is async but", "three"),
     ({"int5.py": "def app(a, b, c, d): ..."}, "int5", "interface", "takes 4 arguments", ""),
+    ({"app11.py": "import time"}, "app11:time.asctme", "attribute", "no attribute 'asctme'", "mean app11:time.asctime?"),
+    ({"app12.py": "import types"}, "app12:types.zzz", "attribute", "no attribute 'zzz'", "app12:types."),
+    ({"app13.py": PROXY + "def web(environ, start_response): ..."}, "app13:zzz", "attribute", "no attribute", "app13:web"),
+    ({"app14.py": PROXY}, "app14:proxy", "interface", "cannot be inspected: RuntimeError: nothing here", ""),
+    ({"app15.py": PROXY}, "app15:proxy.x", "attribute", "RuntimeError: nothing here", ""),
+    ({"fac8.py": "def create_two(config, debug=False): ..."}, "fac8:create_two", "interface", "needs one argument, 'config'",
+     'call it with its argument: create_two("…")'),
     ({"int6.py": "class app:\n def __init__(self, x): ...\n def __call__(self, e, s): ..."}, "int6", "interface",
      "is a class", "instance"),
 ])

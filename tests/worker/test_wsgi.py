@@ -490,7 +490,8 @@ def test_hop_by_hop_fields_are_dropped():
         assert response.headers == [(b"x-kept", b"a b"), (b"x-latin", b"\xe9"), (b"set-cookie", b"a"),
                                     (b"set-cookie", b"b"), (b"content-length", b"0")]
         worker.get("/")
-        assert worker.log().count("drops the header field \"keep-alive\"") == 1
+        for name in ("connection", "transfer-encoding", "keep-alive"):
+            assert worker.log().count(f"drops the header field \"{name}\"") == 1
 
 
 @pytest.mark.parametrize("method, status, headers, body, expected", [
@@ -538,6 +539,24 @@ def test_early_hints():
         assert response.hints == [(103, [(b"link", b"</a.css>; rel=preload"), (b"link", b"</b.js>; rel=preload")])]
         assert response.body == b"body"
         assert response.frames == [Kind.HINT, Kind.HEAD, Kind.DATA]
+
+
+def test_late_hints_reach_no_other_request():
+    """The callable belongs to its request, also when the thread serves another one by now."""
+    kept = []
+
+    def app(environ, start_response):
+        if environ["PATH_INFO"] == "/keep":
+            kept.append(environ["wsgi.early_hints"])
+        else:
+            kept[0]([("Link", "of the first")])
+        start_response("200 OK", [])
+        return [b"body"]
+
+    with serve(app) as worker:
+        worker.get("/keep")
+        response = worker.get("/")
+        assert (response.body, response.hints) == (b"body", [])
 
 
 def test_a_websocket_is_refused():

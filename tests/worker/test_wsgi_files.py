@@ -5,6 +5,7 @@ import io
 import os
 import tempfile
 
+import django.core.files
 import pytest
 
 from front import Aborted, FilePart, Kind, Worker
@@ -33,14 +34,24 @@ def fetch(open_file, headers=(), method="GET", status="200 OK"):
         return response, worker.log()
 
 
-class Wrapped:
-    """What Django's File and tempfile do: an object around a file."""
+class Shouting:
+    """An object around a file that changes what is read from it."""
 
     def __init__(self, file):
         self.file = file
 
+    def read(self, size=-1):
+        return self.file.read(size).upper()
+
     def __getattr__(self, name):
         return getattr(self.file, name)
+
+
+class ShoutingFile(django.core.files.File):
+    """Django's, with a `read` of its own."""
+
+    def read(self, size=-1):
+        return self.file.read(size).upper()
 
 
 def at(file, position):
@@ -57,7 +68,8 @@ def after_reading(file, count):
     (lambda path: open(path, "rb"), [], 0, len(CONTENT)),
     (lambda path: open(path, "rb", buffering=0), [], 0, len(CONTENT)),
     (lambda path: open(path, "r+b"), [], 0, len(CONTENT)),
-    (lambda path: Wrapped(open(path, "rb")), [], 0, len(CONTENT)),
+    (lambda path: tempfile._TemporaryFileWrapper(open(path, "rb"), str(path), delete=False), [], 0, len(CONTENT)),
+    (lambda path: django.core.files.File(open(path, "rb")), [], 0, len(CONTENT)),
     (lambda path: at(open(path, "rb"), 1000), [], 1000, len(CONTENT) - 1000),
     (lambda path: after_reading(open(path, "rb"), 7), [], 7, len(CONTENT) - 7),
     (lambda path: at(open(path, "rb"), 10), [("Content-Length", "100")], 10, 100),
@@ -99,6 +111,13 @@ class NoClose:
 def test_other_objects_are_read(path, make):
     response, log = fetch(lambda: make(path))
     assert (response.body, response.files, log) == (CONTENT, [], "")
+
+
+@pytest.mark.parametrize("kind", [Shouting, ShoutingFile])
+def test_an_object_around_a_file_is_read(tmp_path, kind):
+    (tmp_path / "file").write_bytes(b"quiet")
+    response, _ = fetch(lambda: kind(open(tmp_path / "file", "rb")))
+    assert (response.body, response.files) == (b"QUIET", [])
 
 
 def test_a_compressed_file_is_not_sent_raw(tmp_path):

@@ -53,7 +53,7 @@ def test_boot_leaves_the_application_a_clean_process(directory):
         assert path[:2] == ["/opt/first", str(directory)]
         assert (argv, variables) == (["monoceros"], [])
         signals = zygote.workers[0].get("/signals").text
-        assert signals == "[<Handlers.SIG_DFL: 0>, <Handlers.SIG_DFL: 0>]"
+        assert signals == "[<built-in function quit_worker>, <Handlers.SIG_DFL: 0>]"
 
 
 def test_a_worker_holds_no_descriptor_of_others(directory):

@@ -37,6 +37,7 @@ pub enum Kind {
     /// both ways: the WebSocket is closed: code `u16`, then the reason in UTF-8.
     Close = 6,
     /// front → worker, on the link: finish what was handed over, run the shutdown hooks, exit. Empty.
+    /// worker → front, on the link: got a signal and does so; take back what was not entered, hand nothing more over.
     Drain = 7,
 
     /// worker → front, on the link: [`crate::message::Hello`], the first frame of all.

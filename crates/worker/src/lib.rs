@@ -4,6 +4,7 @@
 //! application and serves it on its link.
 
 pub mod asgi;
+mod fields;
 mod forks;
 mod link;
 mod load;

@@ -7,7 +7,7 @@
 
 use crate::{forks, signals};
 use monoceros_wire::codec::DecodeError;
-use monoceros_wire::frame::{Frame, Kind, StreamId};
+use monoceros_wire::frame::{Frame, Kind, LINK, StreamId};
 use monoceros_wire::inbound::Inbound;
 use monoceros_wire::message::decode_amount;
 use monoceros_wire::outbound::Outbound;
@@ -122,7 +122,13 @@ impl Link {
     pub(crate) fn next(&self, py: Python<'_>) -> PyResult<Next> {
         loop {
             let mut state = self.lock();
-            state.is_stopping |= signals::is_terminated() || state.fault.is_some();
+            state.is_stopping |= state.fault.is_some();
+            if signals::is_terminated() && !state.is_stopping {
+                state.is_stopping = true;
+                drop(state);
+                self.say_that_we_leave(py)?;
+                continue;
+            }
             if !state.is_stopping
                 && let Some(frame) = state.queue.pop_front()
             {
@@ -139,6 +145,16 @@ impl Link {
             } else {
                 self.lead(py, state, Until::Request)?;
             }
+        }
+    }
+
+    /// The front does not know of a signal: told, it takes back what was not entered and hands nothing more over.
+    fn say_that_we_leave(&self, py: Python<'_>) -> PyResult<()> {
+        self.idle.ring_all();
+        self.queue(|outbound| outbound.push(LINK, Kind::Drain, 0, &[]));
+        match self.flush(py) {
+            Ok(()) | Err(Halt::Cancelled) => Ok(()),
+            Err(Halt::Raised(error)) => Err(error),
         }
     }
 
@@ -164,11 +180,11 @@ impl Link {
         self.starved.ring_all();
     }
 
-    /// Waits until no thread has a request any more, and says whether the link broke.
+    /// Waits until no thread has a request any more, unless there is no time for it, and says whether the link broke.
     pub(crate) fn wait_until_idle(&self, py: Python<'_>) -> PyResult<Option<Fault>> {
         loop {
             let mut state = self.lock();
-            if state.running.is_empty() {
+            if state.running.is_empty() || signals::is_quitting() {
                 return Ok(state.fault.take());
             }
             self.wait(py, &self.done, state)?;
@@ -191,16 +207,15 @@ impl Link {
             let broken = state.fault.is_some();
             let running = state.running.iter_mut().find(|running| running.stream == stream);
             let granted = match running {
-                Some(running) if !running.is_cancelled && !broken => mem::take(&mut running.granted),
-                _ => return Err(Halt::Cancelled),
+                Some(running) if !running.is_cancelled && !broken => Some(mem::take(&mut running.granted)),
+                _ => None,
             };
-            if granted > 0 {
-                self.leave(state);
-                return Ok(granted);
-            }
-            if self.page.is_cancelled(cell, stream) {
-                self.leave(state);
-                return Err(Halt::Cancelled);
+            match granted {
+                Some(0) if !self.page.is_cancelled(cell, stream) => {}
+                granted => {
+                    self.leave(state);
+                    return granted.filter(|granted| *granted > 0).ok_or(Halt::Cancelled);
+                }
             }
             if state.is_led {
                 self.wait(py, &self.starved, state)?;

@@ -28,18 +28,28 @@ def load(target, interface, is_factory, python_path):
         name, application, arguments = find(module, expression.strip(), is_factory)
         if arguments is not None:
             application = call_factory(application, name, *arguments)
-        elif is_factory or is_plain_factory(application):
+        elif is_factory or inspected(is_plain_factory, application, name):
             application = call_factory(application, name, [], {})
-        return application, detect(application, name, interface)
+        return application, inspected(detect, application, name, interface)
     except Failure as failure:
         return failure.fields
 
 
 def adopt(application, interface):
     try:
-        return application, detect(application, "the application", interface)
+        return application, inspected(detect, application, "the application", interface)
     except Failure as failure:
         return failure.fields
+
+
+def inspected(function, application, name, *arguments):
+    """Looks at an object of the application, which may fail in any way: proxies do, outside of what they stand for."""
+    try:
+        return function(application, name, *arguments)
+    except Failure:
+        raise
+    except Exception as error:
+        raise Failure("interface", f"{name} cannot be inspected: {summary(error)}", "name the application object") from None
 
 
 # --- the module -------------------------------------------------------------------------------------------------------
@@ -51,7 +61,7 @@ def import_module(name, target):
     if name.endswith(".py") or "/" in name:
         directory, _, file = name.rpartition("/")
         module = file.removesuffix(".py")
-        hint = f"write {target.replace(name, module, 1)}" + (f" and --chdir {directory}" if directory else "")
+        hint = f"write {target.replace(name, module, 1)}" + (f" and add --pythonpath {directory}" if directory else "")
         raise Failure("import", f"{name!r} is a file name, not the name of a module", hint)
     try:
         __import__(name)
@@ -89,7 +99,7 @@ def missing_hint(name, missing):
             if entry.is_dir() and not entry.name.startswith("."):
                 path = os.path.join(entry.path, first)
                 if os.path.isfile(path + ".py") or os.path.isfile(os.path.join(path, "__init__.py")):
-                    return f"there is one in {entry.name}/: add --chdir {entry.name}"
+                    return f"there is one in {entry.name}/: add --pythonpath {entry.name}"
         known = [module.name for module in pkgutil.iter_modules([here])]
         wanted, prefix = first, ""
     else:
@@ -125,7 +135,10 @@ def find(module, expression, is_factory):
             target = getattr(target, name)
         except AttributeError:
             owner = f"module {module.__name__!r}" if target is module else repr(seen)
-            raise Failure("attribute", f"{owner} has no attribute {name!r}", attribute_hint(target, name, seen)) from None
+            hint = attribute_hint(target, name, seen if target is module else seen + ".")
+            raise Failure("attribute", f"{owner} has no attribute {name!r}", hint) from None
+        except Exception as error:
+            raise Failure("attribute", f"cannot look for {name!r} in {seen!r}: {summary(error)}") from None
         seen += name if seen.endswith(":") else "." + name
     return ".".join(path), target, arguments
 
@@ -161,29 +174,40 @@ def attribute_hint(owner, wanted, prefix):
     import difflib
 
     def is_candidate(name):
-        value = getattr(owner, name, None)
-        return callable(value) and getattr(value, "__module__", owner_name) in (owner_name, None)
+        value = look(owner, name)
+        return callable(value) and look(value, "__module__", owner_name) in (owner_name, None)
 
     owner_name = getattr(owner, "__name__", None)
-    names = [name for name in dir(owner) if not name.startswith("_")]
+    try:
+        names = [name for name in dir(owner) if not name.startswith("_")]
+    except Exception:
+        names = []
     close = difflib.get_close_matches(wanted, names, 1) if wanted else []
     if close:
         return f"did you mean {prefix}{close[0]}?"
-    instances = [name for name in names if looks_like_application(getattr(owner, name, None))]
+    instances = [name for name in names if looks_like_application(look(owner, name))]
     found = instances or [name for name in names if is_candidate(name)]
     if found:
         return "it has " + ", ".join(prefix + name for name in found[:8])
     return "it has nothing that can be called"
 
 
+def look(owner, name, default=None):
+    """An attribute, if it can be had: for a hint, nothing that it raises matters."""
+    try:
+        return getattr(owner, name, default)
+    except Exception:
+        return default
+
+
 def looks_like_application(value):
     import inspect
 
-    if isinstance(value, type) or inspect.isroutine(value) or not callable(value):
-        return False
     try:
+        if isinstance(value, type) or inspect.isroutine(value) or not callable(value):
+            return False
         detect(value, "", "auto")
-    except Failure:
+    except Exception:
         return False
     return True
 
@@ -215,17 +239,23 @@ def call_factory(factory, name, positional, keywords):
     return application
 
 
-def is_plain_factory(target):
-    """A function (or class) that needs no argument, and so cannot be called as an application."""
+def is_plain_factory(target, _name):
+    """A function (or class) that needs no argument, and so is not to be called as an application."""
     import inspect
 
     if not (inspect.isroutine(target) or isinstance(target, type)):
         return False
     shape = Shape.of(target)
-    return shape is not None and shape.required == 0 and not shape.is_variadic and shape.positional < 2
+    if shape is None or shape.required > 0 or shape.is_variadic:
+        return False
+    return shape.positional < 2 or (inspect.isfunction(target) and not shape.names_an_interface())
 
 
 # --- the interface ----------------------------------------------------------------------------------------------------
+
+
+# What the parameters of applications are called.
+INTERFACE_NAMES = {"environ", "env", "start_response", "start", "respond", "scope", "receive", "send"}
 
 
 class Shape:
@@ -247,6 +277,9 @@ class Shape:
         except (TypeError, ValueError):
             return None
 
+    def names_an_interface(self):
+        return not INTERFACE_NAMES.isdisjoint(self.names)
+
     def accepts(self, count):
         return self.required <= count and (self.is_variadic or count <= self.positional)
 
@@ -256,6 +289,8 @@ ASGI2_HINT = "ASGI 2 is from before 2019; wrap it with asgiref.compatibility.gua
 
 def detect(application, name, interface):
     """`wsgi` or `asgi`."""
+    import inspect
+
     if not callable(application):
         hint = "return the application from the factory" if name.endswith(")") else "name the application object"
         raise Failure("interface", f"{name} is {kind(application)}, which cannot be called", hint)
@@ -274,6 +309,9 @@ def detect(application, name, interface):
             return "asgi"
         message = f"{name} is async but does not take (scope, receive, send)"
         raise Failure("interface", message, "an ASGI application takes three arguments")
+    if inspect.isfunction(application) and shape.required == 1 < shape.positional and not shape.names_an_interface():
+        message = f"{name} needs one argument, {shape.names[0]!r}, like a function that makes an application"
+        raise Failure("interface", message, f'if it is one, call it with its argument: {name}("…")')
     return detect_shape(shape, name)
 
 

@@ -26,8 +26,8 @@ pub(crate) struct Seat {
     pub(crate) settings: WorkerSettings,
     /// Loaded by the zygote, when preloading.
     pub(crate) application: Option<Application>,
-    /// The handler the zygote put on its signals.
-    pub(crate) zygote_handler: Py<PyAny>,
+    /// The signal handlers that the application has installed while it was preloaded.
+    pub(crate) handlers: Py<PyDict>,
 }
 
 /// Runs a worker and returns its exit code; whatever goes wrong has been said on standard error.
@@ -46,6 +46,7 @@ pub(crate) fn serve(
     page: Page,
     settings: &WorkerSettings,
 ) -> PyResult<i32> {
+    forks::watch(py)?;
     forks::detach(py, &socket)?;
     let object = application.object.into_bound(py);
     match application.interface {
@@ -54,10 +55,10 @@ pub(crate) fn serve(
     }
 }
 
-/// Waits for the threads and runs the hooks that the interpreter would at its end.
+/// Waits for the threads, unless there is no time for it, and runs the hooks that the interpreter would at its end.
 pub(crate) fn run_exit_hooks(py: Python<'_>) {
     let hooks = [("threading", "_shutdown"), ("atexit", "_run_exitfuncs")];
-    for (module, function) in hooks {
+    for (module, function) in &hooks[usize::from(signals::is_quitting())..] {
         if let Err(error) = py.import(module).and_then(|module| module.call_method0(function)) {
             error.display(py);
         }
@@ -86,7 +87,7 @@ fn prepare(py: Python<'_>, seat: &Seat) -> PyResult<()> {
     if rustix::process::getppid() != Some(seat.zygote) {
         return Err(io::Error::other("the zygote is gone").into());
     }
-    signals::prepare_worker(py, &seat.zygote_handler)?;
+    signals::prepare_worker(py, &seat.handlers)?;
     rustix::stdio::dup2_stdout(&seat.stdout).map_err(io::Error::from)?;
     rustix::stdio::dup2_stderr(&seat.stderr).map_err(io::Error::from)?;
     if let Ok(name) = CString::new(format!("monoceros: w{}", seat.worker)) {

@@ -6,12 +6,13 @@
 
 use crate::load::{self, Application};
 use crate::log::complain;
-use crate::signals;
 use crate::worker::{self, Seat};
+use crate::{forks, signals};
 use monoceros_wire::zygote::{
     Command, EXIT_APP_LOAD, EXIT_LINK, Event, ExitStatus, WorkerSettings, receive_message, send_message,
 };
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus};
@@ -41,12 +42,14 @@ struct Zygote {
     settings: WorkerSettings,
     application: Option<Application>,
     children: Vec<Child>,
-    handler: Py<PyAny>,
+    /// The application's signal handlers, when it was preloaded.
+    handlers: Py<PyDict>,
 }
 
 /// Greets, waits for the settings, preloads when asked to, and serves commands until the end.
 pub(crate) fn run(py: Python<'_>, control: OwnedFd) -> PyResult<Role> {
-    let handler = signals::prepare_zygote(py)?;
+    signals::prepare_zygote(py)?;
+    forks::watch(py)?;
     // Signals of the terminal go to its foreground group: the supervisor hears them and decides.
     let _ = rustix::process::setpgid(None, None);
     let _ = rustix::thread::set_name(c"monoceros: zyg");
@@ -63,12 +66,14 @@ pub(crate) fn run(py: Python<'_>, control: OwnedFd) -> PyResult<Role> {
     } else {
         None
     };
-    // A preloaded application may have asked the kernel to reap its children; ours must be waited for.
+    // A preloaded application may have asked the kernel to reap its children; ours must be waited for. Its handlers are
+    // its workers' business.
     let signal = py.import("signal")?;
     signal.call_method1("signal", (signal.getattr("SIGCHLD")?, signal.getattr("SIG_DFL")?))?;
+    let handlers = signals::prepare_zygote(py)?;
     worker::freeze(py)?;
     send_message(control.as_fd(), &Event::Loaded, &[])?;
-    Ok(Zygote { control, settings, application, children: Vec::new(), handler }.serve(py))
+    Ok(Zygote { control, settings, application, children: Vec::new(), handlers }.serve(py))
 }
 
 fn started(py: Python<'_>) -> PyResult<Event> {
@@ -188,7 +193,10 @@ impl Zygote {
         // Text that is still buffered would be written by both processes.
         worker::flush_streams(py);
         let zygote = rustix::process::getpid();
-        let pid = match py.import("os")?.call_method0("fork").and_then(|pid| pid.extract::<i32>()) {
+        forks::expect_worker(true);
+        let pid = py.import("os")?.call_method0("fork").and_then(|pid| pid.extract::<i32>());
+        forks::expect_worker(false);
+        let pid = match pid {
             Ok(pid) => pid,
             Err(error) => {
                 let event = Event::ForkFailed { worker, message: error.value(py).to_string() };
@@ -206,7 +214,7 @@ impl Zygote {
                 stderr,
                 settings: self.settings.clone(),
                 application: self.application.take(),
-                zygote_handler: self.handler.clone_ref(py),
+                handlers: self.handlers.clone_ref(py),
             })));
         };
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok();

@@ -33,11 +33,14 @@ impl Server {
         }
     }
 
-    /// Starts a request, or queues it where all slots are taken.
+    /// Starts a request, or queues it where all slots are taken. A worker that ends leaves it to the front.
     fn accept(slf: &Bound<'_, Self>, frame: Frame) -> Result<(), LinkFault> {
         let this = slf.get();
         let full = {
             let table = lock(&this.table);
+            if table.is_closed {
+                return Ok(());
+            }
             table.running >= this.slots || !table.queue.is_empty()
         };
         if full {
@@ -166,26 +169,6 @@ impl Server {
         call_application(self.app.bind(py), (scope.into_any(), receive, send)).map(Some)
     }
 
-    pub(super) fn begin_drain(&self, py: Python<'_>) {
-        let websockets: Vec<Py<WebSocketExchange>> = {
-            let mut table = lock(&self.table);
-            table.draining = true;
-            let streams = table.streams.values();
-            streams
-                .filter_map(|running| match &running.stream {
-                    Stream::WebSocket(exchange) => Some(exchange.clone_ref(py)),
-                    _ => None,
-                })
-                .collect()
-        };
-        for websocket in websockets {
-            websocket.get().drain(py);
-        }
-        if self.is_drained() {
-            self.stop_loop(py);
-        }
-    }
-
     /// Starts what waits for a slot, in order.
     pub(super) fn start_waiting(slf: &Bound<'_, Self>) -> Result<(), LinkFault> {
         let this = slf.get();
@@ -199,7 +182,7 @@ impl Server {
         }
         // Recalled requests leave the queue without ever having run.
         if this.is_drained() {
-            this.stop_loop(slf.py());
+            this.tell_main(slf.py());
         }
         Ok(())
     }

@@ -1,10 +1,12 @@
 //! The event loop: which one, and the few of its methods that the worker calls often.
 
+use super::stream::lock;
 use monoceros_wire::zygote::LoopChoice;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyDict};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Mutex;
+use std::time::Duration;
 
 /// A loop that is not yet running, or the running one.
 pub(super) struct EventLoop {
@@ -13,7 +15,8 @@ pub(super) struct EventLoop {
     call_soon: Py<PyAny>,
     task_type: Py<PyAny>,
     eager: bool,
-    closing: AtomicBool,
+    /// What the main task waits for.
+    news: Mutex<Option<Py<PyAny>>>,
 }
 
 impl EventLoop {
@@ -38,7 +41,7 @@ impl EventLoop {
             // costs no turn of the loop.
             eager: py.version_info() >= (3, 12),
             object: object.unbind(),
-            closing: AtomicBool::new(false),
+            news: Mutex::new(None),
         })
     }
 
@@ -74,24 +77,41 @@ impl EventLoop {
         self.task_type.bind(py).call((coroutine,), Some(&keywords))
     }
 
-    /// Ends [`Self::run_forever`].
-    pub(super) fn stop(&self, py: Python<'_>) -> PyResult<()> {
-        if self.closing.load(Ordering::Relaxed) {
-            return Ok(());
+    /// Calls `callback` after that time.
+    pub(super) fn call_later(&self, delay: Duration, callback: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = callback.py();
+        self.object.call_method1(py, intern!(py, "call_later"), (delay.as_secs_f64(), callback)).map(drop)
+    }
+
+    /// The future for which the main task waits until [`Self::tell_main`].
+    pub(super) fn wait_for_news(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let future = self.create_future(py)?;
+        // What `Future.__await__` does before it yields itself: the task checks this mark.
+        future.setattr(py, intern!(py, "_asyncio_future_blocking"), true)?;
+        let before = lock(&self.news).replace(future.clone_ref(py));
+        drop(before);
+        Ok(future)
+    }
+
+    /// Something has happened that the main task may wait for: it looks again.
+    pub(super) fn tell_main(&self, py: Python<'_>) {
+        let Some(future) = lock(&self.news).take() else { return };
+        let told = future.call_method0(py, intern!(py, "done")).and_then(|done| {
+            if !done.is_truthy(py)? {
+                future.call_method1(py, intern!(py, "set_result"), (py.None(),))?;
+            }
+            Ok(())
+        });
+        if let Err(error) = told {
+            error.write_unraisable(py, None);
         }
-        self.object.call_method0(py, intern!(py, "stop")).map(drop)
-    }
-
-    pub(super) fn run_forever(&self, py: Python<'_>) -> PyResult<()> {
-        self.object.call_method0(py, intern!(py, "run_forever")).map(drop)
-    }
-
-    /// From now on the loop only runs until something is complete, and nothing may stop it before.
-    pub(super) fn begin_close(&self) {
-        self.closing.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn run_until_complete(&self, py: Python<'_>, future: &Bound<'_, PyAny>) -> PyResult<()> {
         self.object.call_method1(py, intern!(py, "run_until_complete"), (future,)).map(drop)
+    }
+
+    pub(super) fn is_closed(&self, py: Python<'_>) -> PyResult<bool> {
+        self.object.call_method0(py, intern!(py, "is_closed"))?.is_truthy(py)
     }
 }

@@ -1,5 +1,6 @@
 //! Header fields as applications give them: checked, lower-cased, encoded for the link.
 
+use crate::fields::{is_control, is_token, parse_length, trim};
 use bytes::BytesMut;
 use monoceros_wire::message::encode_response;
 use monoceros_wire::{HEAD_MAX, HEADERS_MAX};
@@ -58,9 +59,14 @@ pub(super) fn encode_head(
             if purpose.drops(name.as_bytes()) {
                 continue;
             }
-            check_value(&name, value.as_bytes())?;
+            let value = checked_value(py, &name, value)?;
             if name.as_bytes() == b"content-length" {
-                content_length = Some(parse_length(value.as_bytes())?);
+                let length = checked_length(value.as_bytes())?;
+                match content_length.replace(length) {
+                    None => {}
+                    Some(earlier) if earlier == length => continue,
+                    Some(_) => return Err(PyValueError::new_err("two different values of Content-Length")),
+                }
             }
             pairs.push((name, value));
         }
@@ -108,22 +114,27 @@ fn checked_name<'py>(py: Python<'py>, name: Bound<'py, PyBytes>) -> PyResult<Bou
     Ok(name)
 }
 
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-}
-
-fn check_value(name: &Bound<'_, PyBytes>, value: &[u8]) -> PyResult<()> {
-    if memchr::memchr3(b'\r', b'\n', 0, value).is_some() {
+/// The value without whitespace around it. RFC 9110 section 5.5: no control characters.
+fn checked_value<'py>(
+    py: Python<'py>,
+    name: &Bound<'py, PyBytes>,
+    value: Bound<'py, PyBytes>,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let bytes = value.as_bytes();
+    if bytes.iter().copied().any(is_control) {
         return Err(PyValueError::new_err(format!(
-            "the value of header {} contains CR, LF or NUL",
-            String::from_utf8_lossy(name.as_bytes())
+            "the value of header {} has a control character in it: \"{}\"",
+            String::from_utf8_lossy(name.as_bytes()),
+            bytes.escape_ascii()
         )));
     }
-    Ok(())
+    let trimmed = trim(bytes);
+    if trimmed.len() < bytes.len() {
+        return Ok(PyBytes::new(py, trimmed));
+    }
+    Ok(value)
 }
 
-fn parse_length(value: &[u8]) -> PyResult<u64> {
-    let text = std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    text.and_then(|text| text.parse().ok())
-        .ok_or_else(|| PyValueError::new_err(format!("invalid Content-Length {:?}", String::from_utf8_lossy(value))))
+fn checked_length(value: &[u8]) -> PyResult<u64> {
+    parse_length(value).ok_or_else(|| PyValueError::new_err(format!("invalid Content-Length {}", value.escape_ascii())))
 }

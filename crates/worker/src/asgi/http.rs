@@ -147,6 +147,7 @@ impl HttpExchange {
         let disconnected = state.disconnected;
         let blocked = state.response.flow().is_blocked();
         let trailers = std::mem::take(&mut state.trailers);
+        let status = state.response.status();
         drop(state);
         drop(trailers);
         let ending = match outcome {
@@ -156,7 +157,7 @@ impl HttpExchange {
             Outcome::Returned => Ending::Abort(Abort::Incomplete),
             Outcome::Raised(_) | Outcome::Cancelled => Ending::Abort(Abort::Raised),
         };
-        self.identity.report(py, outcome, ending, disconnected);
+        self.identity.report(py, outcome, ending, disconnected, status);
         self.waiters.wake(py, Operation::Receive);
         self.server().ended(py, self.identity.place, ending);
     }

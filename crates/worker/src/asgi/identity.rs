@@ -32,16 +32,30 @@ pub(super) enum Ending {
 }
 
 impl Identity {
-    /// Tells the log about an application that failed.
-    pub(super) fn report(&self, py: Python<'_>, outcome: &Outcome, ending: Ending, disconnected: bool) {
+    /// Tells the log about an application that failed; `status` is that of its answer, if it has one.
+    pub(super) fn report(
+        &self,
+        py: Python<'_>,
+        outcome: &Outcome,
+        ending: Ending,
+        disconnected: bool,
+        status: Option<u16>,
+    ) {
         let label = &self.label;
         match (outcome, ending) {
+            (Outcome::Cancelled, _) if self.server.get().has_to_end() => {}
             (Outcome::Raised(error), _) if disconnected && stems_from_disconnect(py, error) => {}
             (Outcome::Raised(error), Ending::Abort(_)) => {
                 report(py, &format!("monoceros: the application raised an exception: {label}"), Some(error));
             }
             (Outcome::Raised(error), _) => {
-                let line = format!("monoceros: the application raised an exception after its response: {label}");
+                // Mostly the page of a framework's error handler, which raises the exception again for the log.
+                let answer = match status {
+                    _ if disconnected => "its client had gone".to_owned(),
+                    Some(status) => format!("its answer was {status}"),
+                    None => "its WebSocket was closed".to_owned(),
+                };
+                let line = format!("monoceros: the application raised an exception ({answer}): {label}");
                 report(py, &line, Some(error));
             }
             (Outcome::Returned, Ending::Abort(_)) => {

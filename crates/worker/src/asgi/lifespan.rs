@@ -55,7 +55,7 @@ struct State {
 }
 
 impl Lifespan {
-    /// Begins the lifespan of `app`. The loop is stopped when startup, and later shutdown, is over.
+    /// Begins the lifespan of `app`. The main task is told when startup, and later shutdown, is over.
     pub(super) fn begin(
         app: &Bound<'_, PyAny>,
         event_loop: &Arc<EventLoop>,
@@ -155,7 +155,7 @@ impl Lifespan {
                 report(py, "monoceros: the application's lifespan raised an exception", Some(error));
             }
         }
-        self.stop_loop(py);
+        self.event_loop.tell_main(py);
     }
 
     /// The application left its lifespan before startup was complete.
@@ -182,12 +182,6 @@ impl Lifespan {
                 traceback: String::new(),
             },
         })
-    }
-
-    fn stop_loop(&self, py: Python<'_>) {
-        if let Err(error) = self.event_loop.stop(py) {
-            error.write_unraisable(py, None);
-        }
     }
 
     fn advance(&self, py: Python<'_>, kind: &str, message: String) -> PyResult<()> {
@@ -227,7 +221,7 @@ impl Lifespan {
         let event = Event::new(message)?;
         let text = event.text(intern!(py, "message"))?.map(|text| text.to_string()).unwrap_or_default();
         self.advance(py, event.kind()?.to_str()?, text)?;
-        self.stop_loop(py);
+        self.event_loop.tell_main(py);
         Ok(Completed)
     }
 }

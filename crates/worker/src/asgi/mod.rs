@@ -1,7 +1,7 @@
 //! Serves an ASGI 3 application: one event loop on the main thread, one task per request.
 //!
 //! # Layout
-//! - [`serve`]: a worker's life: startup, serving, draining, shutdown
+//! - `life`: startup, serving and shutdown, as the main task of the loop; `ending`: how the worker is told to end
 //! - `server`: the link: frames in, frames out, which requests run; `dispatch`: what each frame causes; `identity`:
 //!   which request it is, and how it ends
 //! - `http`, `websocket`, `lifespan`: `receive` and `send` of the three kinds of conversations; `stream` is what they
@@ -19,6 +19,7 @@
 mod awaitable;
 mod call;
 mod dispatch;
+mod ending;
 mod event_loop;
 mod events;
 mod failure;
@@ -26,6 +27,7 @@ mod fields;
 mod flow;
 mod http;
 mod identity;
+mod life;
 mod lifespan;
 mod pace;
 mod request_body;
@@ -35,24 +37,30 @@ mod server;
 mod stream;
 mod websocket;
 
+use crate::signals;
 use event_loop::EventLoop;
 use failure::report;
-use lifespan::{Lifespan, Startup};
+use life::Life;
+use lifespan::Lifespan;
 use monoceros_wire::frame::{Kind, LINK};
 use monoceros_wire::message::BootFailure;
 use monoceros_wire::outbound::Outbound;
 use monoceros_wire::page::Page;
 use monoceros_wire::zygote::{EXIT_APP_LOAD, LifespanChoice, LoopChoice, WorkerSettings};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList};
+use pyo3::types::{IntoPyDict, PyDict, PyList};
 use server::Server;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long what is left running may clean up in a worker that has to end at once.
+const LEFTOVERS_TIME: Duration = Duration::from_millis(200);
 
 /// Serves `app` until the front drains the link; returns the worker's exit code. `Hello` was sent by the caller.
 ///
-/// Must be called on the main thread, with no event loop running. SIGTERM drains, SIGINT does nothing: the
-/// terminal sends it to the whole group, and the front decides what it means.
+/// Must be called on the main thread, with no event loop running. SIGTERM drains, SIGQUIT ends at once, SIGINT does
+/// nothing: the terminal sends it to the whole group, and the front decides what it means.
 #[expect(clippy::needless_pass_by_value, reason = "the worker owns its application until it exits")]
 pub fn serve(
     py: Python<'_>,
@@ -68,66 +76,26 @@ pub fn serve(
     let state = PyDict::new(py);
     let server = Server::open(&app, event_loop.clone(), socket, page, settings, state.clone().unbind())?;
     handle_signals(py, &event_loop, server.bind(py))?;
-    let server = server.get();
     let lifespan = match settings.lifespan {
         LifespanChoice::Off => None,
         choice => Some(Lifespan::begin(&app, &event_loop, choice, &state)?),
     };
-    if let Some(lifespan) = &lifespan
-        && let Some(failure) = start_up(py, &event_loop, server, lifespan.get())?
-    {
-        server.announce_failure(&failure);
-        server.flush_all()?;
-        return Ok(EXIT_APP_LOAD);
-    }
-    if !server.is_draining() && server.exit().is_none() {
-        server.announce(py);
-        while server.exit().is_none() && !server.is_drained() {
-            event_loop.run_forever(py)?;
-        }
-    }
-    if let Some(code) = server.exit() {
-        return Ok(code);
-    }
-    if let Some(lifespan) = &lifespan {
-        shut_down(py, &event_loop, server, lifespan.get())?;
-    }
-    if let Some(code) = server.exit() {
+    let life = Bound::new(py, Life::new(event_loop.clone(), server.clone_ref(py), lifespan))?;
+    let code = Life::run(&life)?;
+    let server = server.get();
+    // A broken link takes nothing more.
+    if server.exit().is_some() {
         return Ok(code);
     }
     server.flush_all()?;
-    close_loop(py, &event_loop)?;
-    Ok(0)
-}
-
-/// Runs the loop until startup is over. Only a failure is returned; a drain meanwhile ends the wait.
-fn start_up(
-    py: Python<'_>,
-    event_loop: &EventLoop,
-    server: &Server,
-    lifespan: &Lifespan,
-) -> PyResult<Option<BootFailure>> {
-    while lifespan.is_starting() && server.exit().is_none() && !server.is_draining() {
-        event_loop.run_forever(py)?;
+    if code == 0 {
+        close_loop(py, &event_loop, server)?;
     }
-    Ok(match lifespan.startup() {
-        Startup::Failed(failure) => Some(failure),
-        Startup::Pending | Startup::Done => None,
-    })
-}
-
-fn shut_down(py: Python<'_>, event_loop: &EventLoop, server: &Server, lifespan: &Lifespan) -> PyResult<()> {
-    if lifespan.ask_shutdown(py) {
-        while lifespan.is_stopping() && server.exit().is_none() {
-            event_loop.run_forever(py)?;
-        }
-    }
-    Ok(())
+    Ok(code)
 }
 
 /// Cancels what the application has left running, lets it clean up, and closes the loop.
-fn close_loop(py: Python<'_>, event_loop: &EventLoop) -> PyResult<()> {
-    event_loop.begin_close();
+fn close_loop(py: Python<'_>, event_loop: &EventLoop, server: &Server) -> PyResult<()> {
     let asyncio = py.import("asyncio")?;
     let bound = event_loop.bind(py);
     let leftovers = PyList::empty(py);
@@ -137,11 +105,13 @@ fn close_loop(py: Python<'_>, event_loop: &EventLoop) -> PyResult<()> {
         leftovers.append(task)?;
     }
     if !leftovers.is_empty() {
-        let ended = asyncio.call_method1("wait", (&leftovers,))?;
+        let patience = server.has_to_end().then_some([("timeout", LEFTOVERS_TIME.as_secs_f64())]);
+        let patience = patience.map(|timeout| timeout.into_py_dict(py)).transpose()?;
+        let ended = asyncio.call_method("wait", (&leftovers,), patience.as_ref())?;
         event_loop.run_until_complete(py, &ended)?;
         for task in &leftovers {
             // A cancelled task has no exception to ask for; one that failed instead must not do so in silence.
-            if !task.call_method0("cancelled")?.is_truthy()? {
+            if task.call_method0("done")?.is_truthy()? && !task.call_method0("cancelled")?.is_truthy()? {
                 let error = task.call_method0("exception")?;
                 if !error.is_none() {
                     report(py, "monoceros: a task failed during shutdown", Some(&PyErr::from_value(error)));
@@ -153,16 +123,16 @@ fn close_loop(py: Python<'_>, event_loop: &EventLoop) -> PyResult<()> {
     bound.call_method0("close").map(drop)
 }
 
-/// The loop's handlers replace whatever the import has left on SIGTERM. SIGINT is only caught where Python would raise
-/// `KeyboardInterrupt`; caught and not ignored, because what is ignored stays so in programs the application starts.
+/// The loop's handlers replace whatever the import has left on SIGTERM. The others are only caught where the application
+/// does not; SIGINT is caught and not ignored, because what is ignored stays so in programs the application starts.
 fn handle_signals(py: Python<'_>, event_loop: &EventLoop, server: &Bound<'_, Server>) -> PyResult<()> {
     let signal = py.import("signal")?;
-    let event_loop = event_loop.bind(py);
-    event_loop.call_method1("add_signal_handler", (signal.getattr("SIGTERM")?, server.getattr("terminate")?))?;
-    let interrupt = signal.getattr("SIGINT")?;
-    let current = signal.call_method1("getsignal", (&interrupt,))?;
-    if current.is(signal.getattr("default_int_handler")?) || current.eq(signal.getattr("SIG_DFL")?)? {
-        event_loop.call_method1("add_signal_handler", (interrupt, server.getattr("ignore")?))?;
+    for (name, handler) in [("SIGTERM", "terminate"), ("SIGQUIT", "quit"), ("SIGINT", "ignore")] {
+        let number = signal.getattr(name)?;
+        if name == "SIGTERM" || signals::is_ours_or_default(&number)? {
+            event_loop.bind(py).call_method1("add_signal_handler", (&number, server.getattr(handler)?))?;
+            signals::claim(&number)?;
+        }
     }
     Ok(())
 }

@@ -61,6 +61,7 @@ impl From<Misuse> for PyErr {
 pub(super) struct Response {
     flow: Flow,
     stage: Stage,
+    status: Option<u16>,
     head: BytesMut,
     head_sent: bool,
     /// The request was HEAD: no response has a body.
@@ -77,6 +78,7 @@ impl Response {
         Self {
             flow: Flow::new(stream),
             stage: Stage::Idle,
+            status: None,
             head: BytesMut::new(),
             head_sent: false,
             to_head,
@@ -89,6 +91,11 @@ impl Response {
     /// The application has sent everything that belongs to the response.
     pub(super) fn is_finished(&self) -> bool {
         self.stage == Stage::Finished || (self.bodiless && self.head_sent)
+    }
+
+    /// The status, once the response was started.
+    pub(super) fn status(&self) -> Option<u16> {
+        self.status
     }
 
     pub(super) fn flow(&mut self) -> &mut Flow {
@@ -105,6 +112,7 @@ impl Response {
         self.bodiless = self.to_head || matches!(status, 204 | 304);
         self.trailers = trailers && !self.bodiless;
         self.promised = head.content_length.filter(|_| !self.bodiless);
+        self.status = Some(status);
         self.head = head.encoded;
         self.stage = Stage::Held;
         Ok(())

@@ -7,13 +7,17 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 use std::sync::Mutex;
 
-/// Version of the HTTP and WebSocket message format that the worker implements: `send` raises `OSError` after a
-/// disconnect (2.4), `websocket.disconnect` has a reason (2.5).
-const SPEC_VERSION: &str = "2.5";
+/// Version of the HTTP message format. Since 2.4 `send` raises `OSError` after a disconnect, and ours does; but of a
+/// server that says so, frameworks expect to learn nothing else (Starlette then no longer listens for `http.disconnect`
+/// while it streams), and a stream that has nothing to send would outlive its client.
+const HTTP_VERSION: &str = "2.3";
+/// Version of the WebSocket message format: `websocket.disconnect` has a reason (2.5).
+const WEBSOCKET_VERSION: &str = "2.5";
 
 /// Makes scopes. `path` is the whole path as received, decoded; it contains `root_path`.
 pub(super) struct ScopeFactory {
-    asgi: Py<PyDict>,
+    http_versions: Py<PyDict>,
+    websocket_versions: Py<PyDict>,
     root_path: Py<PyString>,
     http_extensions: Py<PyDict>,
     websocket_extensions: Py<PyDict>,
@@ -39,7 +43,8 @@ impl ScopeFactory {
             Ok(extensions.unbind())
         };
         Ok(Self {
-            asgi: versions(py, SPEC_VERSION)?.unbind(),
+            http_versions: versions(py, HTTP_VERSION)?.unbind(),
+            websocket_versions: versions(py, WEBSOCKET_VERSION)?.unbind(),
             root_path: PyString::new(py, root_path).unbind(),
             http_extensions: extensions(&[
                 "http.response.pathsend",
@@ -57,7 +62,8 @@ impl ScopeFactory {
         let is_http = facts.protocol == Protocol::Http;
         let scope = PyDict::new(py);
         scope.set_item(intern!(py, "type"), if is_http { intern!(py, "http") } else { intern!(py, "websocket") })?;
-        scope.set_item(intern!(py, "asgi"), self.asgi.bind(py).copy()?)?;
+        let versions = if is_http { &self.http_versions } else { &self.websocket_versions };
+        scope.set_item(intern!(py, "asgi"), versions.bind(py).copy()?)?;
         scope.set_item(
             intern!(py, "http_version"),
             match facts.version {

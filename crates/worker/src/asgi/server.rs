@@ -24,6 +24,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 /// Reads per turn of the loop: a busy link must not keep tasks and timers waiting.
 const READS_PER_TURN: usize = 4;
@@ -62,6 +63,10 @@ pub(super) struct Table {
     /// Applications that were called and have not returned.
     pub(super) running: usize,
     pub(super) draining: bool,
+    /// The worker is about to end: what comes now is not for it.
+    pub(super) is_closed: bool,
+    /// When it was told to end at once.
+    pub(super) hurried_at: Option<Instant>,
     /// Frames are being handled: what was queued is started at the end of that.
     dispatching: bool,
     exit: Option<i32>,
@@ -81,6 +86,7 @@ struct Callbacks {
     flush: Py<PyAny>,
     writable: Py<PyAny>,
     start_queued: Py<PyAny>,
+    tell_main: Py<PyAny>,
     /// The context in which the worker was started: a request must not inherit the variables of another.
     context: Py<PyAny>,
 }
@@ -133,6 +139,8 @@ impl Server {
                 queue: VecDeque::new(),
                 running: 0,
                 draining: false,
+                is_closed: false,
+                hurried_at: None,
                 dispatching: false,
                 exit: None,
             }),
@@ -142,6 +150,7 @@ impl Server {
             flush: this.getattr("flush")?.unbind(),
             writable: this.getattr("writable")?.unbind(),
             start_queued: this.getattr("start_queued")?.unbind(),
+            tell_main: this.getattr("look_again")?.unbind(),
             context: py.import("contextvars")?.call_method0("copy_context")?.unbind(),
         };
         let _ = this.get().callbacks.set(py, callbacks);
@@ -209,25 +218,15 @@ impl Server {
         }
     }
 
-    pub(super) fn is_draining(&self) -> bool {
-        lock(&self.table).draining
-    }
-
     /// The exit code, once there is a reason to stop at once.
     pub(super) fn exit(&self) -> Option<i32> {
         lock(&self.table).exit
     }
 
-    /// Draining, and nothing is left to do.
-    pub(super) fn is_drained(&self) -> bool {
-        let table = lock(&self.table);
-        table.draining && table.streams.is_empty() && table.queue.is_empty()
-    }
-
-    pub(super) fn stop_loop(&self, py: Python<'_>) {
-        if let Err(error) = self.event_loop.stop(py) {
-            error.write_unraisable(py, None);
-        }
+    /// Lets the main task look at the clock after this time.
+    pub(super) fn look_again_after(&self, py: Python<'_>, delay: Duration) -> PyResult<()> {
+        let Some(callbacks) = self.callbacks.get(py) else { return Ok(()) };
+        self.event_loop.call_later(delay, callbacks.tell_main.bind(py))
     }
 
     /// The link is broken or speaks nonsense: there is nobody left to serve.
@@ -241,7 +240,7 @@ impl Server {
         if let Err(error) = removed {
             error.write_unraisable(py, None);
         }
-        self.stop_loop(py);
+        self.tell_main(py);
     }
 
     /// The front has taken a request back: nothing is said about it.
@@ -296,7 +295,7 @@ impl Server {
     /// A slot or a stream has become free: starts what waits for it, or ends a drained worker.
     pub(super) fn released(&self, py: Python<'_>) {
         if self.is_drained() {
-            self.stop_loop(py);
+            self.tell_main(py);
             return;
         }
         let start = {
@@ -452,9 +451,19 @@ impl Server {
         }
     }
 
-    /// SIGTERM: as if the front had asked to drain.
+    /// The time has come for which the main task waits.
+    fn look_again(&self, py: Python<'_>) {
+        self.tell_main(py);
+    }
+
+    /// SIGTERM: finish what runs.
     fn terminate(&self, py: Python<'_>) {
-        self.begin_drain(py);
+        self.begin_drain_by_signal(py);
+    }
+
+    /// SIGQUIT: end at once.
+    fn quit(&self, py: Python<'_>) -> PyResult<()> {
+        self.end_now(py)
     }
 
     /// SIGINT: the terminal sends it to everybody in front of it; what it means is the front's to decide.

@@ -302,6 +302,7 @@ impl WebSocketExchange {
             Stage::Connecting => true,
             Stage::Denying => !state.denial.is_finished(),
         };
+        let status = state.denial.status();
         let ending = match outcome {
             _ if !abort && state.is_blocked() => Ending::Lingering,
             _ if !abort => Ending::Done,
@@ -309,7 +310,7 @@ impl WebSocketExchange {
             Outcome::Raised(_) | Outcome::Cancelled => Ending::Abort(Abort::Raised),
         };
         drop(state);
-        self.identity.report(py, outcome, ending, lost);
+        self.identity.report(py, outcome, ending, lost, status);
         self.waiters.wake(py, Operation::Receive);
         self.server().ended(py, self.identity.place, ending);
     }

@@ -1,7 +1,6 @@
 //! The environ of a request (PEP 3333): a copy of a template dictionary, completed from the request's head.
 
 use super::FileWrapper;
-use super::hints::EarlyHints;
 use super::input;
 use crate::sys::latin1;
 use monoceros_wire::message::{BodySource, HttpVersion, Request};
@@ -45,7 +44,7 @@ fn body_length(request: &Request<'_>) -> Option<u64> {
 }
 
 impl Environs {
-    pub(super) fn new(py: Python<'_>, settings: &WorkerSettings, hints: &Py<EarlyHints>) -> PyResult<Self> {
+    pub(super) fn new(py: Python<'_>, settings: &WorkerSettings) -> PyResult<Self> {
         let template = PyDict::new(py);
         let root_path = settings.root_path.trim_end_matches('/').as_bytes().to_vec();
         template.set_item("REQUEST_METHOD", "GET")?;
@@ -60,7 +59,6 @@ impl Environs {
         template.set_item("wsgi.run_once", false)?;
         template.set_item("wsgi.input_terminated", true)?;
         template.set_item("wsgi.file_wrapper", py.get_type::<FileWrapper>())?;
-        template.set_item("wsgi.early_hints", hints)?;
         let template = template.unbind();
         Ok(Self { template, root_path, keys: HashMap::new(), listener: None, scratch: Vec::new() })
     }

@@ -2,7 +2,6 @@
 
 use super::file_wrapper::FileBody;
 use super::head::Head;
-use super::hints::EarlyHints;
 use crate::link::{Halt, Link};
 use crate::log::complain;
 use monoceros_wire::frame::{FLAG_END, Kind, StreamId};
@@ -19,7 +18,6 @@ use std::sync::Arc;
 #[pyclass(module = "monoceros_worker", name = "start_response")]
 pub(super) struct Exchange {
     link: Arc<Link>,
-    hints: Py<EarlyHints>,
     stream: StreamId,
     cell: u32,
     /// When the application was called, in nanoseconds of the monotonic clock.
@@ -27,6 +25,8 @@ pub(super) struct Exchange {
     is_head_request: bool,
     head: Option<Head>,
     is_head_sent: bool,
+    /// Hints come too late.
+    refuses_hints: bool,
     /// The last frame of the response was queued.
     is_ended: bool,
     /// The application was told that it sends more than it announced.
@@ -64,7 +64,7 @@ impl From<Halt> for Failure {
 }
 
 /// A link that ends while hints are sent shows itself again in the response.
-pub(super) fn ignore_cancelled(result: Result<(), Halt>) -> PyResult<()> {
+fn ignore_cancelled(result: Result<(), Halt>) -> PyResult<()> {
     match result {
         Ok(()) | Err(Halt::Cancelled) => Ok(()),
         Err(Halt::Raised(error)) => Err(error),
@@ -94,7 +94,7 @@ impl Exchange {
                 None => {}
             }
             let head = Head::parse(status, headers)?;
-            if let Some(name) = head.newly_dropped {
+            for name in head.newly_dropped() {
                 complain(py, &format!("drops the header field {name:?}: it belongs to the server (PEP 3333)"));
             }
             exchange.head = Some(head);
@@ -111,6 +111,27 @@ impl Exchange {
             Err(Failure::Cancelled) => Err(PyBrokenPipeError::new_err("the client is gone")),
         }
     }
+
+    /// `wsgi.early_hints`: sends a 103 response before the final one (RFC 8297). Takes a list of `(name, value)` tuples.
+    /// Too late for hints is no error, they are an optimisation: also while another thread sends the response.
+    fn early_hints(slf: &Bound<'_, Self>, headers: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        let head = Head::parse_hint(headers)?;
+        let link = {
+            let Ok(exchange) = slf.try_borrow() else { return Ok(()) };
+            if exchange.refuses_hints {
+                return Ok(());
+            }
+            let encoded = exchange.link.queue(|out| {
+                out.push_with(exchange.stream, Kind::Hint, 0, |into| encode_response(into, head.status, head.fields()))
+            });
+            if encoded.is_err() {
+                return Ok(());
+            }
+            Arc::clone(&exchange.link)
+        };
+        ignore_cancelled(link.flush(py))
+    }
 }
 
 /// The exception in an `exc_info` tuple, with its traceback.
@@ -123,16 +144,16 @@ fn original_error(exc_info: &Bound<'_, PyTuple>) -> PyResult<PyErr> {
 }
 
 impl Exchange {
-    pub(super) fn new(link: Arc<Link>, hints: Py<EarlyHints>, stream: StreamId, cell: u32, is_head: bool) -> Self {
+    pub(super) fn new(link: Arc<Link>, stream: StreamId, cell: u32, is_head: bool) -> Self {
         Self {
             link,
-            hints,
             stream,
             cell,
             entered_at: 0,
             is_head_request: is_head,
             head: None,
             is_head_sent: false,
+            refuses_hints: false,
             is_ended: false,
             is_cut: false,
             sent: 0,
@@ -152,6 +173,11 @@ impl Exchange {
     fn record_service(&self) {
         let elapsed = monoceros_wire::sys::monotonic_now().saturating_sub(self.entered_at);
         self.link.page.record_service(self.cell, elapsed);
+    }
+
+    /// The application has returned: what it has kept of this request is of no use any more.
+    pub(super) fn refuse_hints(&mut self) {
+        self.refuses_hints = true;
     }
 
     pub(super) fn is_ended(&self) -> bool {
@@ -261,7 +287,7 @@ impl Exchange {
 
     fn push_head(&mut self, body: &[u8], flags: u8) -> Result<(), Failure> {
         let Some(head) = self.head.as_ref() else { return Ok(()) };
-        self.hints.get().set_stream(None);
+        self.refuses_hints = true;
         self.link
             .queue(|out| {
                 out.push_with(self.stream, Kind::Head, flags, |into| {

@@ -4,7 +4,7 @@ use crate::sys;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyType;
+use pyo3::types::{PyDict, PyType};
 use rustix::fs::FileType;
 use std::os::fd::{OwnedFd, RawFd};
 
@@ -53,13 +53,11 @@ pub(super) struct FileBody {
 impl FileWrapper {
     /// The file behind the wrapper, if its bytes are what reading it would give. `GzipFile` and the like also have a
     /// `fileno()`, that of their compressed file, so only the plain classes of `io` count, and the one level of
-    /// wrapping that Django's `File` and `tempfile` put around them.
+    /// wrapping that Django's `File` and `tempfile` put around them. Any other object with a `file` may read from it
+    /// what it likes.
     pub(super) fn file(&self, py: Python<'_>) -> PyResult<Option<FileBody>> {
         let filelike = self.filelike.bind(py);
-        let inner = match filelike.getattr_opt(intern!(py, "file"))? {
-            Some(inner) if !is_plain_file(filelike)? => inner,
-            _ => filelike.clone(),
-        };
+        let inner = if passes_reads_on(filelike)? { filelike.getattr(intern!(py, "file"))? } else { filelike.clone() };
         if !is_plain_file(&inner)? {
             return Ok(None);
         }
@@ -82,8 +80,32 @@ impl FileWrapper {
 }
 
 static FILE_IO: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+static TEMPORARY_FILE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static BUFFERED_READER: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static BUFFERED_RANDOM: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+
+/// Whether the object reads from its `file` and changes nothing: what `tempfile.NamedTemporaryFile` returns, or a
+/// `File` of Django with Django's own methods.
+fn passes_reads_on(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = object.py();
+    if object.is_exact_instance(TEMPORARY_FILE.import(py, "tempfile", "_TemporaryFileWrapper")?) {
+        return Ok(true);
+    }
+    // Where nobody has imported Django there is no such object.
+    let modules = py.import("sys")?.getattr(intern!(py, "modules"))?.cast_into::<PyDict>()?;
+    let Some(django) = modules.get_item(intern!(py, "django.core.files.base"))? else { return Ok(false) };
+    let file = django.getattr(intern!(py, "File"))?;
+    if !object.is_instance(&file)? {
+        return Ok(false);
+    }
+    let kind = object.get_type();
+    for method in [intern!(py, "read"), intern!(py, "chunks"), intern!(py, "__iter__")] {
+        if !kind.getattr(method)?.is(file.getattr(method)?) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
 
 /// Whether the object is what `open(path, "rb")` returns (buffered or not, also for update).
 fn is_plain_file(object: &Bound<'_, PyAny>) -> PyResult<bool> {

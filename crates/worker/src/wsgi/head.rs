@@ -1,5 +1,6 @@
 //! The status and header fields an application gives to `start_response`, checked and ready to be sent.
 
+use crate::fields::{is_control, is_token, parse_length, trim};
 use monoceros_wire::message::Field;
 use monoceros_wire::{HEAD_MAX, HEADERS_MAX};
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -17,8 +18,8 @@ pub(super) struct Head {
     text: Vec<u8>,
     /// Where each name and each value ends in `text`.
     ends: Vec<(u32, u32)>,
-    /// A field that was dropped because it belongs to the connection, the first time it was.
-    pub(super) newly_dropped: Option<&'static str>,
+    /// Which of [`HOP_BY_HOP`] were dropped for the first time, one bit each.
+    newly_dropped: u8,
 }
 
 /// Fields about the connection to the client, which the front owns (RFC 9110 §7.6.1). PEP 3333 forbids applications to
@@ -81,6 +82,12 @@ impl Head {
         matches!(self.status, 204 | 304)
     }
 
+    /// Fields that were dropped because they belong to the connection, the first time they were.
+    pub(super) fn newly_dropped(&self) -> impl Iterator<Item = &'static str> + use<> {
+        let dropped = self.newly_dropped;
+        HOP_BY_HOP.into_iter().enumerate().filter(move |(index, _)| dropped & 1 << index != 0).map(|(_, name)| name)
+    }
+
     fn add(&mut self, field: &Bound<'_, PyAny>) -> PyResult<()> {
         let Ok(pair) = field.cast::<PyTuple>() else {
             return Err(PyTypeError::new_err(format!("a header field must be a (name, value) tuple, not {field:?}")));
@@ -115,14 +122,13 @@ impl Head {
         Ok(())
     }
 
-    /// Removes whitespace around a value, which no receiver would see as a part of it.
+    /// Removes whitespace around a value.
     fn trim_value(&mut self, start: usize) {
-        while self.text.len() > start && matches!(self.text[self.text.len() - 1], b' ' | b'\t') {
-            self.text.pop();
-        }
-        let leading = self.text[start..].iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
-        if leading > 0 {
-            self.text.drain(start..start + leading);
+        let (length, kept) = (self.text.len() - start, trim(&self.text[start..]).len());
+        if kept < length {
+            let leading = self.text[start..].iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+            self.text.drain(start..start + leading.min(length - kept));
+            self.text.truncate(start + kept);
         }
     }
 
@@ -144,7 +150,7 @@ impl Head {
         }
         let Some(index) = HOP_BY_HOP.iter().position(|hop| hop.as_bytes() == name) else { return Ok(true) };
         if DROPPED.fetch_or(1 << index, Ordering::Relaxed) & 1 << index == 0 {
-            self.newly_dropped = Some(HOP_BY_HOP[index]);
+            self.newly_dropped |= 1 << index;
         }
         Ok(false)
     }
@@ -177,13 +183,6 @@ fn parse_status(status: &Bound<'_, PyAny>) -> PyResult<u16> {
     }
 }
 
-fn parse_length(value: &[u8]) -> Option<u64> {
-    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(value).ok()?.parse().ok()
-}
-
 /// Appends a native string, one byte per character.
 fn append_latin1(into: &mut Vec<u8>, value: &Bound<'_, PyAny>, what: &str) -> PyResult<()> {
     let Ok(string) = value.cast::<PyString>() else {
@@ -199,14 +198,4 @@ fn append_latin1(into: &mut Vec<u8>, value: &Bound<'_, PyAny>, what: &str) -> Py
         into.push(u8::try_from(character).map_err(|_| outside())?);
     }
     Ok(())
-}
-
-/// RFC 9110 §5.6.2.
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-}
-
-/// Everything RFC 9110 §5.5 keeps out of values: CR, LF and NUL could split the message, the others are just wrong.
-fn is_control(byte: u8) -> bool {
-    (byte < b' ' && byte != b'\t') || byte == 0x7f
 }

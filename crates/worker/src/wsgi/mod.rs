@@ -7,19 +7,17 @@ mod environ;
 mod exchange;
 mod file_wrapper;
 mod head;
-mod hints;
 mod input;
 mod respond;
 
 pub(crate) use file_wrapper::FileWrapper;
 
-use crate::forks;
 use crate::link::{Fault, Halt, Link, Next};
 use crate::log::complain;
 use crate::worker::{exit_code, exit_now};
+use crate::{forks, signals};
 use environ::Environs;
 use exchange::{Exchange, Failure};
-use hints::EarlyHints;
 use monoceros_wire::frame::{Frame, Kind, LINK, StreamId};
 use monoceros_wire::message::{Abort, BodySource, Interface, Protocol, Ready, Request};
 use monoceros_wire::page::Page;
@@ -81,7 +79,6 @@ struct Server {
     app: Py<PyAny>,
     link: Arc<Link>,
     environs: Environs,
-    hints: Py<EarlyHints>,
 }
 
 /// How a thread goes on after a request.
@@ -93,9 +90,8 @@ enum After {
 
 impl Server {
     fn new(py: Python<'_>, app: &Py<PyAny>, link: &Arc<Link>, settings: &WorkerSettings) -> PyResult<Self> {
-        let hints = Py::new(py, EarlyHints::new(Arc::clone(link)))?;
-        let environs = Environs::new(py, settings, &hints)?;
-        Ok(Self { app: app.clone_ref(py), link: Arc::clone(link), environs, hints })
+        let environs = Environs::new(py, settings)?;
+        Ok(Self { app: app.clone_ref(py), link: Arc::clone(link), environs })
     }
 
     /// Serves requests until there are no more, and returns the exit code.
@@ -139,16 +135,17 @@ impl Server {
         }
         let environ = self.environs.build(py, &request, file)?;
         let is_head = request.facts.method == b"HEAD";
-        let exchange = Exchange::new(Arc::clone(&self.link), self.hints.clone_ref(py), stream, request.cell, is_head);
-        let exchange = Bound::new(py, exchange)?;
+        let exchange = Bound::new(py, Exchange::new(Arc::clone(&self.link), stream, request.cell, is_head))?;
+        environ.set_item(intern!(py, "wsgi.early_hints"), exchange.getattr(intern!(py, "early_hints"))?)?;
         let now = monoceros_wire::sys::monotonic_now();
         if !self.link.page.enter(request.cell, stream, now, thread) {
             return Ok(After::Next);
         }
         exchange.borrow_mut().set_entered_at(now);
-        self.hints.get().set_stream(Some(stream));
         let result = self.call(py, &environ, &exchange);
-        self.hints.get().set_stream(None);
+        if let Ok(mut exchange) = exchange.try_borrow_mut() {
+            exchange.refuse_hints();
+        }
         if forks::is_child() {
             // The application forked and let both processes return. This one's work ends here.
             exit_now(py, 0)?;
@@ -192,6 +189,10 @@ impl Server {
             }
             Failure::Raised(error) if is_cancelled && error.is_instance_of::<PyBrokenPipeError>(py) => {
                 Abort::Incomplete
+            }
+            Failure::Raised(error) if signals::is_quitting() && error.is_instance_of::<PySystemExit>(py) => {
+                complain(py, &format!("interrupted, because the worker has to end: {}", line()));
+                Abort::Raised
             }
             Failure::Raised(error) => {
                 complain(py, &format!("the application failed: {}", line()));
