@@ -32,7 +32,9 @@ pub(super) fn say(saying: Saying) {
             Retirement::Asked => tracing::info!("worker {worker} is replaced, as asked"),
         },
         Saying::DrainOver { worker } => {
-            tracing::warn!("worker {worker} did not finish in time (--drain-timeout); what it still does is broken off")
+            tracing::warn!(
+                "worker {worker} did not finish in time (--drain-timeout); what it still does is broken off"
+            );
         }
         Saying::GraceOver { workers } => {
             let what = if workers == 1 { "1 worker" } else { &format!("{workers} workers") };
