@@ -43,6 +43,8 @@ pub enum StartProblem {
     Files(#[from] FileSetupError),
     #[error("the access log cannot be opened: {0}")]
     AccessLog(#[source] io::Error),
+    #[error("no temporary file can be made in {}: {source}", directory.display())]
+    TemporaryFiles { directory: PathBuf, source: io::Error },
     #[error("{what}: {source}")]
     System { what: &'static str, source: io::Error },
     #[error(transparent)]
@@ -73,6 +75,9 @@ impl StartProblem {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Python(error) => Some(error.hint().to_owned()),
+            Self::TemporaryFiles { .. } => {
+                Some("TMPDIR names the directory for large bodies: it has to exist and to be writable".to_owned())
+            }
             Self::Workers(supervisor::Failure::Boot(failure)) => {
                 Some(failure.hint.clone()).filter(|hint| !hint.is_empty())
             }
@@ -191,6 +196,9 @@ fn prepare(settings: &mut Settings) -> Result<Ground, StartError> {
         None => None,
     };
     let files = collect(Files::open(&settings.front.files), &mut problems);
+    let temporary = crate::sys::unnamed_file()
+        .map_err(|source| vec![StartProblem::TemporaryFiles { directory: std::env::temp_dir(), source }]);
+    collect(temporary, &mut problems);
     let access = collect(
         AccessLog::open(&settings.telemetry).map_err(|error| vec![StartProblem::AccessLog(error)]),
         &mut problems,
