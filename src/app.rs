@@ -346,7 +346,12 @@ impl Front {
             // The kernel goes on taking connections for as long as one handle is open.
             drop(listeners);
             // A server that never was ready accepts now and drains at once.
-            self.stage.send_if_modified(|stage| std::mem::replace(stage, Stage::Accepting) == Stage::Waiting);
+            let never_ready =
+                self.stage.send_if_modified(|stage| std::mem::replace(stage, Stage::Accepting) == Stage::Waiting);
+            if never_ready {
+                // Nobody will answer the clients that waited for it.
+                self.pool.close();
+            }
             tokio::select! {
                 () = self.drain.finished() => {}
                 // What is open now ends with its worker, or with us.

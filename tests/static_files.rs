@@ -99,6 +99,7 @@ fn word(outcome: &Outcome) -> String {
         Outcome::NotFound => "not found".to_owned(),
         Outcome::MethodNotAllowed => "not allowed".to_owned(),
         Outcome::NotMine => "not mine".to_owned(),
+        Outcome::Forbidden => "forbidden".to_owned(),
         Outcome::Failed(error) => format!("failed: {error}"),
     }
 }

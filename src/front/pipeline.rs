@@ -88,6 +88,7 @@ impl Pipeline {
             Outcome::Response(response) => return Ok(response),
             Outcome::NotFound => return Err(Failure::NotFound),
             Outcome::MethodNotAllowed => return Err(Failure::MethodNotAllowed { allow: ALLOWED_METHODS }),
+            Outcome::Forbidden => return Err(Failure::Forbidden),
             Outcome::Failed(error) => {
                 tracing::error!("a static file cannot be read: {error}");
                 return Err(Failure::Internal);
