@@ -89,7 +89,8 @@ impl Ledger {
     /// Everything that hyper had was written.
     pub(super) fn flushed(&self) {
         self.flushes.fetch_add(1, Ordering::Relaxed);
-        if self.has_flush_waiter.swap(false, Ordering::Relaxed) {
+        if self.has_flush_waiter.load(Ordering::Relaxed) {
+            self.has_flush_waiter.store(false, Ordering::Relaxed);
             let waiter = self.flush_waiter.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(waiter) = waiter {
                 waiter.wake();

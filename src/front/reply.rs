@@ -241,13 +241,16 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed preparation is a failed test")]
     use super::*;
 
+    /// The fields, what is known of the body, what is sent.
+    type Case = (&'static [&'static str], Option<BodyFacts>, Result<Option<u64>, LengthError>);
+
     #[test]
     fn one_true_length_is_sent_or_none() {
         let whole = |length| Some(BodyFacts { length, may_lack: false });
         let head = |length| Some(BodyFacts { length, may_lack: true });
         let different = Err(LengthError::Different(3, 5));
         let too_long = |sent| Err(LengthError::False { announced: 3, sent });
-        let cases: &[(&[&str], Option<BodyFacts>, Result<Option<u64>, LengthError>)] = &[
+        let cases: [Case; 13] = [
             (&[], whole(5), Ok(None)),
             (&["5"], whole(5), Ok(Some(5))),
             (&["5", "5"], whole(5), Ok(Some(5))),
@@ -264,11 +267,12 @@ mod tests {
         ];
         for (values, body, expected) in cases {
             let mut headers = HeaderMap::new();
-            for value in *values {
+            for value in values {
                 headers.append(CONTENT_LENGTH, HeaderValue::from_static(value));
             }
-            assert_eq!(&settle_length(&mut headers, *body), expected, "{values:?}");
-            if expected.is_ok() {
+            let settled = settle_length(&mut headers, body);
+            assert_eq!(settled, expected, "{values:?}");
+            if settled.is_ok() {
                 assert!(headers.get_all(CONTENT_LENGTH).iter().count() <= 1, "{values:?}");
             }
         }

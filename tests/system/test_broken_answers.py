@@ -9,7 +9,7 @@ from harness import Server
 from harness.raw import RawConnection
 from harness.server import run_to_end
 
-ASGI = '''
+ASGI = """
 async def app(scope, receive, send):
     if scope["type"] != "http":
         return
@@ -23,16 +23,16 @@ async def app(scope, receive, send):
         await send({"type": "http.response.body", "body": b"part", "more_body": True})
         raise RuntimeError("raised on purpose")
     await send({"type": "http.response.body", "body": b"abcde"})
-'''
+"""
 
-WSGI = '''
+WSGI = """
 def app(environ, start_response):
     def parts():
         yield b"part"
         raise RuntimeError("raised on purpose")
     start_response("200 OK", [("Content-Type", "text/plain")])
     return parts() if environ["PATH_INFO"] == "/fails" else [b"abcde"]
-'''
+"""
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ fn start(pipe: usize, settings: Settings) -> Fixture {
     // Dropped with the fixture, it must not stop the session.
     let stopping = async move {
         if stopping.await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     };
     let session = tokio::spawn(async move { run(server, to_worker, from_worker, &settings, None, stopping).await });
