@@ -338,6 +338,10 @@ impl AsyncWrite for Http1Stream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        // A tunnel may end before anything was read from it.
+        if this.stage == Stage::Open && this.ledger.take_decision(context) == Some(Decision::Accepted) {
+            this.stage = Stage::Tunnel;
+        }
         if this.linger.is_none() {
             match Pin::new(&mut this.transport).poll_shutdown(context) {
                 Poll::Pending => return this.patience.poll_blocked(context).map(Err),
