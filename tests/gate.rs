@@ -7,6 +7,8 @@ mod echo;
 mod http1;
 #[path = "gate/http2.rs"]
 mod http2;
+#[path = "gate/pace.rs"]
+mod pace;
 #[path = "gate/rows.rs"]
 mod rows;
 #[path = "gate/scanner.rs"]

@@ -9,7 +9,7 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use tempfile::TempDir;
 
 const STYLE: &str = "body { color: black }";
@@ -99,6 +99,7 @@ fn word(outcome: &Outcome) -> String {
         Outcome::NotFound => "not found".to_owned(),
         Outcome::MethodNotAllowed => "not allowed".to_owned(),
         Outcome::NotMine => "not mine".to_owned(),
+        Outcome::Forbidden => "forbidden".to_owned(),
         Outcome::Failed(error) => format!("failed: {error}"),
     }
 }
@@ -373,4 +374,43 @@ fn settings_that_cannot_be_used() {
         missing,
         format!("static files at \"/missing\": there is no directory {}", good.join("missing").display())
     );
+}
+
+#[tokio::test]
+async fn a_directory_that_is_replaced_is_served_anew() {
+    let place = tempfile::tempdir().unwrap();
+    let (built, current) = (place.path().join("dist"), place.path().join("current"));
+    let build = |text: &str| {
+        fs::create_dir(&built).unwrap();
+        fs::write(built.join("f"), text).unwrap();
+    };
+    build("one");
+    for release in ["1", "2"] {
+        fs::create_dir(place.path().join(release)).unwrap();
+        fs::write(place.path().join(release).join("f"), release).unwrap();
+    }
+    symlink("1", &current).unwrap();
+    let mounts = vec![mount("/dist", &built), mount("/current", &current)];
+    let site = Site { files: Files::open(&Settings { mounts }).unwrap(), place };
+    assert_eq!(content(site.get("/dist/f", &[])).await, b"one");
+    assert_eq!(content(site.get("/current/f", &[])).await, b"1");
+    fs::remove_dir_all(&built).unwrap();
+    build("two");
+    fs::remove_file(&current).unwrap();
+    symlink("2", &current).unwrap();
+    // The old directories may be used for a moment: looking costs a system call.
+    for (target, expected) in [("/dist/f", &b"two"[..]), ("/current/f", b"2")] {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let found = match site.answer(&Method::GET, target, &[]) {
+                Outcome::Response(response) => content(response).await,
+                other => word(&other).into_bytes(),
+            };
+            if found == expected {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{target} is still {:?}", String::from_utf8_lossy(&found));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
 }

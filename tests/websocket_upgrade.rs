@@ -29,7 +29,8 @@ async fn echo(mut request: Request<Incoming>) -> Result<Response<Body>, Infallib
             }
         });
         let connection = TokioIo::new(upgrade.await.unwrap());
-        session::run(connection, to_worker, from_worker, &settings, opening.deflate.as_ref()).await;
+        let (deflate, stopping) = (opening.deflate.as_ref(), std::future::pending());
+        session::run(connection, to_worker, from_worker, &settings, deflate, stopping).await;
     });
     Ok(response.map(|()| Body::empty()))
 }

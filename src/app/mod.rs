@@ -51,6 +51,8 @@ pub enum StartProblem {
     AccessLog(#[source] io::Error),
     #[error("the control socket cannot be made at {}: {source}", path.display())]
     Control { path: PathBuf, source: io::Error },
+    #[error("no temporary file can be made in {}: {source}", directory.display())]
+    TemporaryFiles { directory: PathBuf, source: io::Error },
     #[error("{what}: {source}")]
     System { what: &'static str, source: io::Error },
     #[error(transparent)]
@@ -81,6 +83,9 @@ impl StartProblem {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Python(error) => Some(error.hint().to_owned()),
+            Self::TemporaryFiles { .. } => {
+                Some("TMPDIR names the directory for large bodies: it has to exist and to be writable".to_owned())
+            }
             Self::Workers(supervisor::Failure::Boot(failure)) => {
                 Some(failure.hint.clone()).filter(|hint| !hint.is_empty())
             }
@@ -199,6 +204,9 @@ fn prepare(settings: &mut Settings) -> Result<Ground, StartError> {
         None => None,
     };
     let files = collect(Files::open(&settings.front.files), &mut problems);
+    let temporary = crate::sys::unnamed_file()
+        .map_err(|source| vec![StartProblem::TemporaryFiles { directory: std::env::temp_dir(), source }]);
+    collect(temporary, &mut problems);
     let access = collect(
         AccessLog::open(&settings.telemetry).map_err(|error| vec![StartProblem::AccessLog(error)]),
         &mut problems,
@@ -383,7 +391,12 @@ impl Front {
             // The kernel goes on taking connections for as long as one handle is open.
             drop(listeners);
             // A server that never was ready accepts now and drains at once.
-            self.stage.send_if_modified(|stage| std::mem::replace(stage, Stage::Accepting) == Stage::Waiting);
+            let never_ready =
+                self.stage.send_if_modified(|stage| std::mem::replace(stage, Stage::Accepting) == Stage::Waiting);
+            if never_ready {
+                // Nobody will answer the clients that waited for it.
+                self.pool.close();
+            }
             tokio::select! {
                 () = self.drain.finished() => {}
                 () = tokio::time::sleep(grace) => {

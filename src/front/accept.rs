@@ -8,13 +8,13 @@ use super::drain::Shutdown;
 use super::listener::Listeners;
 use super::transport::{DetachedSocket, Socket};
 use super::{Address, Answer, Purpose};
-use futures_util::FutureExt as _;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
 /// What one front thread needs; made by [`front_threads`], run inside that thread's current-thread runtime.
@@ -245,8 +245,10 @@ async fn accept_loop<A: Answer>(listener: AsyncListener, origin: Origin, local: 
         }
     }
     // Clients that the kernel already queued believe to be connected: the last handle's close would reset them.
-    while let Some(Ok((socket, peer))) = listener.accept().now_or_never() {
-        local.accepted(socket, peer, &origin);
+    if let Err(error) = listener.accept_rest(|socket, peer| local.accepted(socket, peer, &origin))
+        && error.kind() != io::ErrorKind::WouldBlock
+    {
+        tracing::debug!(%error, "waiting connections could not be accepted");
     }
 }
 
@@ -296,11 +298,7 @@ impl AsyncListener {
         match self {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                // Answers are written whole: waiting for more to send would only delay the last packet.
-                if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%error, "TCP_NODELAY");
-                }
-                Ok((Socket::Tcp(stream), Address::Tcp(peer)))
+                Ok(tcp(stream, peer))
             }
             Self::Unix(listener) => {
                 let (stream, peer) = listener.accept().await?;
@@ -308,6 +306,39 @@ impl AsyncListener {
             }
         }
     }
+
+    /// Accepts what the kernel has queued, until an error; at the end that is [`io::ErrorKind::WouldBlock`]. Asks the
+    /// kernel and not the runtime, which may not have heard of the newest connections yet.
+    fn accept_rest(self, mut accepted: impl FnMut(Socket, Address)) -> io::Result<()> {
+        match self {
+            Self::Tcp(listener) => {
+                let listener = listener.into_std()?;
+                loop {
+                    let (stream, peer) = listener.accept()?;
+                    stream.set_nonblocking(true)?;
+                    let (socket, peer) = tcp(TcpStream::from_std(stream)?, peer);
+                    accepted(socket, peer);
+                }
+            }
+            Self::Unix(listener) => {
+                let listener = listener.into_std()?;
+                loop {
+                    let (stream, peer) = listener.accept()?;
+                    stream.set_nonblocking(true)?;
+                    let peer = Address::Unix(peer.as_pathname().map(Into::into));
+                    accepted(Socket::Unix(UnixStream::from_std(stream)?), peer);
+                }
+            }
+        }
+    }
+}
+
+fn tcp(stream: TcpStream, peer: SocketAddr) -> (Socket, Address) {
+    // Answers are written whole: waiting for more to send would only delay the last packet.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY");
+    }
+    (Socket::Tcp(stream), Address::Tcp(peer))
 }
 
 #[cfg(test)]

@@ -90,14 +90,14 @@ async fn converse<A: Answer>(
     let Accepted { socket, peer, origin, presence } = accepted;
     let local = socket.local_address(&origin.listener);
     let mut transport = match origin.purpose {
-        Purpose::Https => secure(socket, terms).await?,
+        Purpose::Https => secure(socket, terms, &mut shutdown).await?,
         Purpose::Http | Purpose::RedirectToHttps { .. } => Transport::Plain(socket),
     };
     let mut read = BytesMut::new();
-    let http2 = match transport.negotiated_http2() {
-        Some(http2) => http2,
+    let (http2, begun) = match transport.negotiated_http2() {
+        Some(http2) => (http2, Instant::now()),
         None => match first_bytes(&mut transport, &mut read, &terms.limits, &mut shutdown).await? {
-            Some(http2) => http2,
+            Some(told) => told,
             None => return Ok(()),
         },
     };
@@ -108,15 +108,16 @@ async fn converse<A: Answer>(
         ledger: Arc::new(Ledger::default()),
         purpose: origin.purpose,
         keep_alive_requests: u64::from(terms.limits.keep_alive_requests),
+        shutdown: Arc::new(shutdown.clone()),
     };
     if http2 {
         serve_http2(transport, read, &terms.limits, service, shutdown, presence).await
     } else {
-        serve_http1(transport, read, &terms.limits, service, shutdown, presence).await
+        serve_http1(transport, (read, begun), &terms.limits, service, shutdown, presence).await
     }
 }
 
-async fn secure(socket: Socket, terms: &Terms) -> Result<Transport, ConnectionError> {
+async fn secure(socket: Socket, terms: &Terms, shutdown: &mut Shutdown) -> Result<Transport, ConnectionError> {
     let tls = terms.tls.as_ref().ok_or(ConnectionError::NoTls)?;
     let handshake = async {
         match socket.peek_byte().await? {
@@ -127,7 +128,15 @@ async fn secure(socket: Socket, terms: &Terms) -> Result<Transport, ConnectionEr
         let acceptor = tokio_rustls::TlsAcceptor::from(Arc::clone(tls));
         acceptor.accept(socket).await.map_err(ConnectionError::Handshake)
     };
-    let stream = timeout(terms.limits.handshake_timeout, handshake).await;
+    let last_chance = async {
+        shutdown.begun().await;
+        tokio::time::sleep(LAST_CHANCE).await;
+    };
+    let stream = tokio::select! {
+        biased;
+        stream = timeout(terms.limits.handshake_timeout, handshake) => stream,
+        () = last_chance => return Err(ConnectionError::HandshakeTimeout),
+    };
     Ok(Transport::Tls(Box::new(stream.map_err(|_| ConnectionError::HandshakeTimeout)??)))
 }
 
@@ -141,14 +150,15 @@ async fn explain_https(mut socket: Socket) -> ConnectionError {
 }
 
 /// Waits for a client's first bytes and tells HTTP/2 with prior knowledge (RFC 9113 §3.3) from HTTP/1.
-/// Until then a connection costs no buffer. `None`: it left, or said nothing in time.
+/// Until then a connection costs no buffer. The result is also when they came. `None`: it left, or said nothing in time.
 async fn first_bytes(
     transport: &mut Transport,
     read: &mut BytesMut,
     limits: &limits::Settings,
     shutdown: &mut Shutdown,
-) -> io::Result<Option<bool>> {
-    let mut deadline = Instant::now() + limits.header_timeout;
+) -> io::Result<Option<(bool, Instant)>> {
+    let mut begun = Instant::now();
+    let mut deadline = begun + limits.header_timeout;
     let mut draining = shutdown.is_begun();
     if draining {
         deadline = Instant::now() + LAST_CHANCE;
@@ -167,29 +177,32 @@ async fn first_bytes(
         };
         if count == 0 {
             // With a beginning in hand, HTTP/1 answers what is to be answered.
-            return Ok((!read.is_empty()).then_some(false));
+            return Ok((!read.is_empty()).then_some((false, begun)));
+        }
+        if read.is_empty() {
+            begun = Instant::now();
         }
         read.extend_from_slice(&bytes[..count]);
         let compared = read.len().min(HTTP2_PREFACE.len());
         if read[..compared] != HTTP2_PREFACE[..compared] {
-            return Ok(Some(false));
+            return Ok(Some((false, begun)));
         }
         if compared == HTTP2_PREFACE.len() {
-            return Ok(Some(true));
+            return Ok(Some((true, begun)));
         }
     }
 }
 
 async fn serve_http1<A: Answer>(
     transport: Transport,
-    read: BytesMut,
+    (read, begun): (BytesMut, Instant),
     limits: &limits::Settings,
     service: Service<A>,
     mut shutdown: Shutdown,
     presence: Presence,
 ) -> Result<(), ConnectionError> {
     let ledger = Arc::clone(&service.ledger);
-    let stream = Http1Stream::new(transport, read, limits, ledger, presence);
+    let stream = Http1Stream::new(transport, (read, begun), limits, ledger, presence);
     let mut builder = http1::Builder::new();
     // The stream keeps all times itself: hyper's one cannot tell a slow head from an idle connection, nor answer 408.
     builder.timer(TokioTimer::new()).header_read_timeout(None);
@@ -261,6 +274,8 @@ struct Service<A> {
     ledger: Arc<Ledger>,
     purpose: Purpose,
     keep_alive_requests: u64,
+    /// For a tunnel that the connection may become. In an `Arc`, so that a request does not touch what all threads share.
+    shutdown: Arc<Shutdown>,
 }
 
 // Not derived: an `Answer` need not be cloneable, it stands behind an `Arc`.
@@ -272,6 +287,7 @@ impl<A> Clone for Service<A> {
             ledger: Arc::clone(&self.ledger),
             purpose: self.purpose,
             keep_alive_requests: self.keep_alive_requests,
+            shutdown: Arc::clone(&self.shutdown),
         }
     }
 }
@@ -291,16 +307,17 @@ impl<A: Answer> Service<A> {
             _ => self.examined(request).await,
         };
         if http1 {
-            if number >= self.keep_alive_requests {
+            let tunnel = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+            // A tunnel is the last of its connection anyway, and its `Connection` has to say `Upgrade`.
+            if number >= self.keep_alive_requests && !tunnel {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            let tunnel = response.status() == StatusCode::SWITCHING_PROTOCOLS;
             self.ledger.decide(number, if tunnel { Decision::Accepted } else { Decision::Declined });
         } else if number >= self.keep_alive_requests {
             self.ledger.close();
         }
         exchange.set_working(false);
-        Ok(response.map(|body| Tracked { body, exchange }))
+        Ok(response.map(|body| Tracked::new(body, exchange, http1)))
     }
 
     fn turn_away(&self, request: &request::Parts, refusal: Refusal, asker: Asker) -> Response<super::body::Body> {
@@ -316,9 +333,14 @@ impl<A: Answer> Service<A> {
             return self.turn_away(&parts, refusal, asker);
         }
         if let Purpose::RedirectToHttps { port } = self.purpose {
-            return redirect::to_https(&parts, port);
+            let response = redirect::to_https(&parts, port);
+            self.answer.turned_away(&self.info, &parts, response.status());
+            return response;
         }
         let upgradable = parts.extensions.get::<WebSocket>().is_some();
+        if upgradable {
+            parts.extensions.insert(Shutdown::clone(&self.shutdown));
+        }
         if parts.version == Version::HTTP_11 {
             parts.extensions.insert(EarlyHints(Arc::clone(&self.ledger)));
         }

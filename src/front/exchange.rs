@@ -7,7 +7,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 /// Shared by both ends. One task drives both for HTTP/1; the answers of HTTP/2 streams are tasks of their own.
 #[derive(Debug, Default)]
@@ -31,6 +31,10 @@ pub(super) struct Ledger {
     /// An informational response waits to be written.
     has_hint: AtomicBool,
     hint: Mutex<Vec<u8>>,
+    /// How often everything that hyper had was written; counted for HTTP/1 only.
+    flushes: AtomicU64,
+    flush_waiter: Mutex<Option<Waker>>,
+    has_flush_waiter: AtomicBool,
 }
 
 /// How an upgrade request was answered.
@@ -80,6 +84,28 @@ impl Ledger {
             return Vec::new();
         }
         std::mem::take(&mut *self.hint.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Everything that hyper had was written.
+    pub(super) fn flushed(&self) {
+        self.flushes.fetch_add(1, Ordering::Relaxed);
+        if self.has_flush_waiter.load(Ordering::Relaxed) {
+            self.has_flush_waiter.store(false, Ordering::Relaxed);
+            let waiter = self.flush_waiter.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(waiter) = waiter {
+                waiter.wake();
+            }
+        }
+    }
+
+    /// Ready when a flush has followed number `seen`.
+    fn poll_flushed(&self, context: &Context<'_>, seen: u64) -> Poll<()> {
+        if self.flushes.load(Ordering::Relaxed) > seen {
+            return Poll::Ready(());
+        }
+        *self.flush_waiter.lock().unwrap_or_else(PoisonError::into_inner) = Some(context.waker().clone());
+        self.has_flush_waiter.store(true, Ordering::Relaxed);
+        Poll::Pending
     }
 
     /// Tells the reader how the request `number` was answered, if it waits for that one.
@@ -140,10 +166,22 @@ impl Drop for Exchange {
 }
 
 /// A response body that ends its exchange when hyper drops it.
+///
+/// When a body fails, hyper drops the connection with all that it has not written yet, the head perhaps, and a client
+/// may send its request again to a server that never answered. So over HTTP/1 the failure waits for a flush.
 #[derive(Debug)]
 pub(super) struct Tracked {
-    pub(super) body: Body,
-    pub(super) exchange: Exchange,
+    body: Body,
+    exchange: Exchange,
+    flushes_first: bool,
+    /// Why the body has failed, and the flushes up to then.
+    failure: Option<(BodyError, u64)>,
+}
+
+impl Tracked {
+    pub(super) fn new(body: Body, exchange: Exchange, http1: bool) -> Self {
+        Self { body, exchange, flushes_first: http1, failure: None }
+    }
 }
 
 impl HttpBody for Tracked {
@@ -154,13 +192,26 @@ impl HttpBody for Tracked {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(context);
-        self.exchange.set_working(polled.is_pending());
-        polled
+        let this = &mut *self;
+        if this.failure.is_none() {
+            let polled = Pin::new(&mut this.body).poll_frame(context);
+            this.exchange.set_working(polled.is_pending());
+            match polled {
+                Poll::Ready(Some(Err(error))) if this.flushes_first => {
+                    this.failure = Some((error, this.exchange.ledger.flushes.load(Ordering::Relaxed)));
+                    // With nothing left to write, hyper flushes only when it is polled anew.
+                    context.waker().wake_by_ref();
+                }
+                polled => return polled,
+            }
+        }
+        let Some((_, seen)) = this.failure else { return Poll::Ready(None) };
+        ready!(this.exchange.ledger.poll_flushed(context, seen));
+        Poll::Ready(this.failure.take().map(|(error, _)| Err(error)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.failure.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -6,9 +6,12 @@ use crate::upstream::failover::is_idempotent;
 use crate::upstream::request::{EncodedRequest, RequestBody};
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{Method, Version};
+use http::{HeaderName, Method, Version};
 use monoceros_wire::message::{BodySource, HttpVersion, Protocol, RequestFacts, TlsFacts};
 use std::fmt::Write;
+
+/// No header that anybody sends, but `HTTP_PROXY` to CGI programs and what they start (CVE-2016-5385).
+static PROXY: HeaderName = HeaderName::from_static("proxy");
 
 /// Encodes a request whose meaning the gate has accepted. `length` is the length of the body that was read.
 pub(super) fn encode(
@@ -51,7 +54,10 @@ pub(super) fn encode(
         .into_iter()
         .chain(parts.headers.iter().filter(|(name, _)| host.is_none() || *name != HOST))
         .filter(|(name, _)| {
-            *name != TRANSFER_ENCODING && *name != EXPECT && (is_streamed || !has_body || *name != CONTENT_LENGTH)
+            *name != TRANSFER_ENCODING
+                && *name != EXPECT
+                && *name != PROXY
+                && (is_streamed || !has_body || *name != CONTENT_LENGTH)
         })
         .map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()))
         .chain(has_body.then_some((&b"content-length"[..], length_text.as_bytes())));

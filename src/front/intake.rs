@@ -39,6 +39,16 @@ pub enum IntakeError {
     Storage(#[source] io::Error),
 }
 
+impl IntakeError {
+    /// What the operator has to know: the others are the client's doing.
+    pub(super) fn log(&self) {
+        if let Self::Storage(error) = self {
+            let directory = std::env::temp_dir();
+            tracing::error!("a request body cannot be stored in {} (TMPDIR): {error}", directory.display());
+        }
+    }
+}
+
 /// A body that was read whole.
 #[derive(Debug)]
 pub(super) struct Intake {

@@ -107,7 +107,7 @@ pub trait Answer: Send + Sync + 'static {
         request: Request<Incoming>,
     ) -> impl Future<Output = Response<Body>> + Send;
 
-    /// Takes note of a request that was refused before it could be answered.
+    /// Takes note of a request that was refused, or sent elsewhere, before it got here.
     fn turned_away(&self, _connection: &ConnectionInfo, _request: &http::request::Parts, _status: http::StatusCode) {}
 }
 

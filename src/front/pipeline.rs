@@ -1,9 +1,10 @@
 //! The request path, read from top to bottom.
 
 use super::body::Body;
+use super::drain::Shutdown;
 use super::files::{ALLOWED_METHODS, Files, Outcome};
 use super::hints::EarlyHints;
-use super::intake;
+use super::intake::{self, IntakeError};
 use super::rescue::{self, Asker, Failure};
 use super::websocket::handshake::{self, Opening};
 use super::{Answer, ConnectionInfo, forward, limits, reply, tunnel, websocket};
@@ -22,6 +23,7 @@ use monoceros_wire::frame::{FLAG_END, Kind};
 use monoceros_wire::message::{BodySource, Protocol};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// Everything a request may need on its way.
 #[derive(Debug)]
@@ -86,6 +88,7 @@ impl Pipeline {
             Outcome::Response(response) => return Ok(response),
             Outcome::NotFound => return Err(Failure::NotFound),
             Outcome::MethodNotAllowed => return Err(Failure::MethodNotAllowed { allow: ALLOWED_METHODS }),
+            Outcome::Forbidden => return Err(Failure::Forbidden),
             Outcome::Failed(error) => {
                 tracing::error!("a static file cannot be read: {error}");
                 return Err(Failure::Internal);
@@ -113,10 +116,10 @@ impl Pipeline {
             memory: self.pool.settings().body_memory,
             timeout: self.limits.body_timeout,
         };
-        let intake = intake::read(body, limits).await?;
+        let intake = intake::read(body, limits).await.inspect_err(IntakeError::log)?;
         let request = forward::encode(connection, parts, Protocol::Http, intake.source, intake.length, intake.body)?;
         let conversation = self.pool.send(request)?;
-        self.first_answer(conversation, parts.extensions.get(), served).await
+        self.first_answer(conversation, parts, std::future::pending(), served).await
     }
 
     /// The body piece by piece, while the worker already runs (`--stream-request`).
@@ -135,29 +138,47 @@ impl Pipeline {
         let conversation = self.pool.send(request)?;
         let sender = conversation.sender();
         let (limit, timeout) = (self.limits.body_bytes, self.limits.body_timeout);
+        let (broken, reason) = oneshot::channel();
         tokio::spawn(async move {
-            if pass_body_on(body, &sender, limit, timeout).await.is_none() {
-                // The application is told that the client has left: what it got is not the whole.
+            if let Err(Some(error)) = pass_body_on(body, &sender, limit, timeout).await
+                && broken.send(error).is_err()
+            {
+                // An answer has begun. The application is told that the client has left: what it got is not the whole.
                 let _ = sender.send_now(Kind::Cancel, Vec::new()).await;
             }
         });
-        self.first_answer(conversation, parts.extensions.get(), served).await
+        let broken = async {
+            match reason.await {
+                Ok(error) => error,
+                // The body was passed on to its end, or nobody wants it any more.
+                Err(_) => std::future::pending().await,
+            }
+        };
+        self.first_answer(conversation, parts, broken, served).await
     }
 
+    /// Waits for the head of the answer, unless the body breaks off before: then that is why there is none.
     async fn first_answer(
         &self,
         conversation: Conversation,
-        hints: Option<&EarlyHints>,
+        request: &Parts,
+        broken: impl Future<Output = IntakeError>,
         served: &mut Served,
     ) -> Result<Response<Body>, Failure> {
+        let mut broken = std::pin::pin!(broken);
         loop {
-            match conversation.next().await {
+            let event = tokio::select! {
+                biased;
+                error = &mut broken => return Err(error.into()),
+                event = conversation.next() => event,
+            };
+            match event {
                 Event::Head { payload, is_end } => {
                     served.by(&conversation);
-                    return Ok(reply::respond(conversation, &payload, is_end)?);
+                    return Ok(reply::respond(conversation, request, &payload, is_end)?);
                 }
                 Event::Hint(payload) => {
-                    if let Some(hints) = hints {
+                    if let Some(hints) = request.extensions.get::<EarlyHints>() {
                         hints.send(&payload);
                     }
                 }
@@ -165,7 +186,7 @@ impl Pipeline {
                     served.worker = error.worker;
                     return Err(error.into());
                 }
-                _ => return Err(Failure::Internal),
+                other => return Err(out_of_place(&other, served)),
             }
         }
     }
@@ -190,24 +211,33 @@ impl Pipeline {
             Event::Accepted(payload) => {
                 served.by(&conversation);
                 let (head, _) = reply::head(&payload, served.worker)?;
-                let upgrade = parts.extensions.remove::<OnUpgrade>().ok_or(Failure::Internal)?;
+                let upgrade = parts.extensions.remove::<OnUpgrade>().ok_or_else(|| {
+                    tracing::error!("a WebSocket was accepted on a connection that cannot become one");
+                    Failure::Internal
+                })?;
                 let mut headers: HeaderMap = head.into_parts().0.headers;
                 let protocol = headers.remove(http::header::SEC_WEBSOCKET_PROTOCOL);
                 let protocol = protocol.as_ref().and_then(|value| value.to_str().ok());
-                let response = opening.accept(protocol, headers).map_err(|_| Failure::Internal)?;
-                tokio::spawn(tunnel::run(upgrade, conversation, Arc::clone(&self.websocket), opening.deflate.clone()));
+                let response = opening.accept(protocol, headers).map_err(|error| {
+                    let (path, chosen) = (parts.uri.path(), protocol.unwrap_or_default());
+                    tracing::error!("{error}: {chosen:?} at {path}, offered were {:?}", opening.protocols);
+                    Failure::Internal
+                })?;
+                let shutdown = parts.extensions.remove::<Shutdown>();
+                let (settings, deflate) = (Arc::clone(&self.websocket), opening.deflate.clone());
+                tokio::spawn(tunnel::run(upgrade, conversation, settings, deflate, shutdown));
                 Ok(response.map(|()| Body::empty()))
             }
             // The application denies it with an ordinary response.
             Event::Head { payload, is_end } => {
                 served.by(&conversation);
-                Ok(reply::respond(conversation, &payload, is_end)?)
+                Ok(reply::respond(conversation, parts, &payload, is_end)?)
             }
             Event::Failed(error) => {
                 served.worker = error.worker;
                 Err(error.into())
             }
-            _ => Err(Failure::Internal),
+            other => Err(out_of_place(&other, served)),
         }
     }
 
@@ -222,19 +252,30 @@ impl Pipeline {
     }
 }
 
-/// Passes a body on as it arrives. `None`: it broke off, was too long, or nobody wants it any more.
-async fn pass_body_on(mut body: Incoming, sender: &Sender, limit: u64, timeout: Duration) -> Option<()> {
+/// The worker checks the order of what an application sends, so this is a fault of ours.
+fn out_of_place(event: &Event, served: &Served) -> Failure {
+    tracing::error!(worker = ?served.worker, "an answer cannot begin with {event:?}");
+    Failure::Internal
+}
+
+/// Passes a body on as it arrives. `None` as the error: nobody wants it any more.
+async fn pass_body_on(
+    mut body: Incoming,
+    sender: &Sender,
+    limit: u64,
+    timeout: Duration,
+) -> Result<(), Option<IntakeError>> {
     let mut length = 0;
     loop {
-        let frame = tokio::time::timeout(timeout, body.frame()).await.ok()?;
+        let frame = tokio::time::timeout(timeout, body.frame()).await.map_err(|_| IntakeError::Timeout(timeout))?;
         let Some(frame) = frame else {
-            return sender.send(Kind::Body, 0, FLAG_END, Bytes::new()).await.ok();
+            return sender.send(Kind::Body, 0, FLAG_END, Bytes::new()).await.map_err(|_| None);
         };
-        let Ok(piece) = frame.ok()?.into_data() else { continue };
+        let Ok(piece) = frame.map_err(IntakeError::Broken)?.into_data() else { continue };
         length += piece.len() as u64;
         if limit > 0 && length > limit {
-            return None;
+            return Err(Some(IntakeError::TooLarge { limit }));
         }
-        sender.send(Kind::Body, 0, 0, piece).await.ok()?;
+        sender.send(Kind::Body, 0, 0, piece).await.map_err(|_| None)?;
     }
 }

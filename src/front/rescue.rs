@@ -19,6 +19,8 @@ pub enum Failure {
     /// The client's: it asked for a WebSocket wrongly.
     WebSocket(handshake::Refusal),
     NotFound,
+    /// The operator's: the program may not read what is there.
+    Forbidden,
     /// `allow` is the list of methods that would do.
     MethodNotAllowed {
         allow: &'static str,
@@ -124,6 +126,7 @@ impl Failure {
             Self::Refused(refusal) => refused(*refusal),
             Self::WebSocket(refusal) => refusal.response().status(),
             Self::NotFound => StatusCode::NOT_FOUND,
+            Self::Forbidden => StatusCode::FORBIDDEN,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTooLarge { .. } | Self::Intake(IntakeError::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Intake(IntakeError::Timeout(_)) => StatusCode::REQUEST_TIMEOUT,
@@ -139,6 +142,7 @@ impl Failure {
             Self::Refused(refusal) => format!("The request was not let in: {refusal}.").into(),
             Self::WebSocket(refusal) => format!("The WebSocket was not opened: {refusal}.").into(),
             Self::NotFound => "There is nothing at this address.".into(),
+            Self::Forbidden => "The server may not read what is at this address.".into(),
             Self::MethodNotAllowed { allow } => format!("This address answers {allow} only.").into(),
             Self::BodyTooLarge { limit } | Self::Intake(IntakeError::TooLarge { limit }) => {
                 format!("The request body is larger than {} ({limit} bytes, setting `--max-body`).", Size(*limit))
@@ -306,6 +310,7 @@ mod tests {
             (Failure::Refused(Refusal::HeaderTimeout), 408, None, true),
             (Failure::WebSocket(handshake::Refusal::Key), 400, None, false),
             (Failure::NotFound, 404, None, false),
+            (Failure::Forbidden, 403, None, false),
             (Failure::MethodNotAllowed { allow: "GET" }, 405, None, false),
             (Failure::BodyTooLarge { limit: 1 }, 413, None, true),
             (Failure::Intake(IntakeError::TooLarge { limit: 1 }), 413, None, true),

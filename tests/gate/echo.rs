@@ -1,9 +1,10 @@
 //! A front over real sockets with an answer behind it that tells what it saw.
 
+use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use monoceros::front::body::Body;
+use monoceros::front::body::{Body, BodyError};
 use monoceros::front::drain::Drain;
 use monoceros::front::intake::IntakeError;
 use monoceros::front::listener::Listeners;
@@ -11,13 +12,16 @@ use monoceros::front::rescue::{self, Asker, Failure};
 use monoceros::front::{Address, Answer, Bind, BindAddress, ConnectionInfo, Purpose, accept, limits};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// Answers with the request as text. `x-test` asks for something else: `early` does not read the body, `large` sends
-/// 16 MiB, `tunnel` accepts the upgrade and sends back what comes.
+/// 16 MiB, `tunnel` accepts the upgrade and sends back what comes, `late-tunnel` does so after a second, `failing` has a
+/// body that fails after its first piece.
 #[derive(Debug)]
 pub(crate) struct Echo;
 
@@ -35,7 +39,11 @@ impl Answer for Echo {
         match parts.headers.get("x-test").map(HeaderValue::as_bytes) {
             Some(b"early") => return Response::new(Body::full(text)),
             Some(b"large") => return Response::new(Body::full(vec![b'x'; 16 << 20])),
-            Some(b"tunnel") => {
+            Some(b"failing") => return Response::new(Body::stream(Failing { begun: false })),
+            Some(test @ (b"tunnel" | b"late-tunnel")) => {
+                if test == b"late-tunnel" {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
                 let Some(upgrade) = parts.extensions.remove::<hyper::upgrade::OnUpgrade>() else {
                     return rescue::page(&Failure::Internal, &asker);
                 };
@@ -63,6 +71,27 @@ impl Answer for Echo {
             }
             Err(error) => rescue::page(&Failure::Intake(IntakeError::Broken(error)), &asker),
         }
+    }
+}
+
+/// A body of which only the beginning comes.
+struct Failing {
+    begun: bool,
+}
+
+impl http_body::Body for Failing {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, BodyError>>> {
+        Poll::Ready(Some(if std::mem::replace(&mut self.begun, true) {
+            Err(BodyError::ApplicationFailed)
+        } else {
+            Ok(http_body::Frame::data(Bytes::from_static(b"part")))
+        }))
     }
 }
 

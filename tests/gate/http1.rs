@@ -34,6 +34,20 @@ impl Client {
         self.stream.write_all(bytes).unwrap();
     }
 
+    /// Everything until the connection ends.
+    pub(crate) fn rest(&mut self) -> String {
+        while self.read_more() > 0 {}
+        String::from_utf8_lossy(&std::mem::take(&mut self.read)).into_owned()
+    }
+
+    /// Exactly so many bytes.
+    pub(crate) fn exactly(&mut self, count: usize) -> Vec<u8> {
+        while self.read.len() < count {
+            assert_ne!(self.read_more(), 0, "the connection ended after {:?}", String::from_utf8_lossy(&self.read));
+        }
+        self.read.drain(..count).collect()
+    }
+
     fn read_more(&mut self) -> usize {
         let mut bytes = [0; 16384];
         let count = match self.stream.read(&mut bytes) {

@@ -67,6 +67,7 @@ pub(crate) const ROWS: &[Row] = &[
     ("absolute-form, same host", b"GET http://a/p?q HTTP/1.1\r\nHost: a\r\n\r\n", Passed("GET /p?q\nhost: a\n")),
     ("absolute-form, default port", b"GET http://A:80/p HTTP/1.1\r\nHost: a\r\n\r\n", Passed("GET /p\nhost: a\n")),
     ("absolute-form without a path", b"GET http://a HTTP/1.1\r\nHost: a\r\n\r\n", Passed("GET /\nhost: a\n")),
+    ("absolute-form without a path, with a query", b"GET http://a?q HTTP/1.1\r\nHost: a\r\n\r\n", Passed("GET /?q\nhost: a\n")),
     ("absolute-form, other host", b"GET http://b/p HTTP/1.1\r\nHost: a\r\n\r\n", Refused(400)),
     ("absolute-form with user information", b"GET http://u@a/p HTTP/1.1\r\nHost: a\r\n\r\n", Refused(400)),
     ("absolute-form of another scheme", b"GET ftp://a/p HTTP/1.1\r\nHost: a\r\n\r\n", Refused(400)),

@@ -2,7 +2,8 @@
 //!
 //! # Layout
 //! - [`path`]: from the request's path to a mount and a path below its directory, or a refusal (pure)
-//! - [`open`]: opening it without ever leaving the directory
+//! - [`root`]: the directory of a mount, also when it is replaced
+//! - [`open`]: opening a file without ever leaving the directory
 //! - [`conditional`]: validators and preconditions (pure)
 //! - [`range`]: the `Range` header (pure)
 //! - [`media_type`]: the `Content-Type` of a file name (pure)
@@ -18,6 +19,7 @@ pub mod open;
 pub mod path;
 pub mod range;
 pub mod respond;
+pub mod root;
 pub mod send;
 
 use super::body::Body;
@@ -25,7 +27,10 @@ use http::header::{HeaderValue, LOCATION};
 use http::{HeaderMap, Method, Response, StatusCode};
 use open::{Directory, Opened};
 use path::{Resolution, Target};
+use root::Root;
+use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
@@ -75,18 +80,19 @@ pub enum Outcome {
     MethodNotAllowed,
     /// No mount covers the path, or only the one at `/`, which has no such file: the application answers.
     NotMine,
+    /// The path belongs to a mount, and the system does not let us read what is there, which was logged: 403.
+    Forbidden,
     /// The file is there, and the system failed to open it (out of descriptors, a broken disk): 500.
     Failed(io::Error),
 }
 
-/// The opened mounts. Directories are opened once: one that is replaced (by a new symlink, for one) is seen after a
-/// reload.
+/// The opened mounts.
 #[derive(Debug)]
 pub struct Files {
     /// Longest URL first.
     urls: Vec<String>,
     /// In the order of `urls`.
-    directories: Vec<Directory>,
+    roots: Vec<Root>,
 }
 
 impl Files {
@@ -95,7 +101,7 @@ impl Files {
         let mut mounts: Vec<&Mount> = settings.mounts.iter().collect();
         mounts.sort_by_key(|mount| std::cmp::Reverse(mount.url.len()));
         let mut errors = Vec::new();
-        let mut files = Self { urls: Vec::new(), directories: Vec::new() };
+        let mut files = Self { urls: Vec::new(), roots: Vec::new() };
         for mount in mounts {
             let url = mount.url.clone();
             if !url.starts_with('/') || (url.len() > 1 && url.ends_with('/')) {
@@ -106,10 +112,10 @@ impl Files {
                 errors.push(FileSetupError::Duplicate { url });
                 continue;
             }
-            match Directory::open(&mount.directory) {
-                Ok(directory) => {
+            match Root::open(mount.directory.clone()) {
+                Ok(root) => {
                     files.urls.push(url);
-                    files.directories.push(directory);
+                    files.roots.push(root);
                 }
                 Err(source) => errors.push(setup_error(mount, source)),
             }
@@ -134,13 +140,22 @@ impl Files {
         if method != Method::GET && method != Method::HEAD {
             return if self.urls[mount] == "/" { Outcome::NotMine } else { Outcome::MethodNotAllowed };
         }
-        match find(&self.directories[mount], &file) {
+        let root = &self.roots[mount];
+        match root.find(|directory| find(directory, &file)) {
             Ok(Found::File(opened, name)) => {
                 Outcome::Response(respond::respond(method, headers, opened, &name, SystemTime::now()))
             }
             Ok(Found::DirectoryWithoutSlash) => Outcome::Response(redirect(path, query)),
             Ok(Found::Nothing) => self.nothing_at(mount),
             Err(error) if open::is_absence(&error) => self.nothing_at(mount),
+            Err(error) if open::is_forbidden(&error) => {
+                // Clients choose how often.
+                if root.may_complain() {
+                    let name = OsStr::from_bytes(file.relative());
+                    tracing::warn!("{} cannot be read: {error}", root.path.join(name).display());
+                }
+                Outcome::Forbidden
+            }
             Err(error) => Outcome::Failed(error),
         }
     }

@@ -5,7 +5,7 @@
 //! absolute ones are refused even when they lead back. Kernels before 5.6 and sandboxes without `openat2` get a walk that
 //! follows no symlink at all.
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io;
@@ -68,10 +68,20 @@ impl Opened {
 impl Directory {
     pub fn open(path: &Path) -> io::Result<Self> {
         let descriptor = rustix::fs::open(path, DIRECTORY_FLAGS, Mode::empty())?;
-        // Some sandboxes answer EPERM where an old kernel says ENOSYS.
-        let probe = rustix::fs::openat2(&descriptor, c".", DIRECTORY_FLAGS, Mode::empty(), INSIDE);
-        let kernel_resolves = !matches!(probe, Err(Errno::NOSYS | Errno::PERM));
+        // Some sandboxes answer EPERM where an old kernel says ENOSYS. Opening `.` takes the right to enter the directory.
+        let kernel_resolves = match rustix::fs::openat2(&descriptor, c".", DIRECTORY_FLAGS, Mode::empty(), INSIDE) {
+            Ok(_) => true,
+            Err(Errno::NOSYS | Errno::PERM) => {
+                rustix::fs::openat(&descriptor, c".", DIRECTORY_FLAGS, Mode::empty())?;
+                false
+            }
+            Err(error) => return Err(error.into()),
+        };
         Ok(Self { descriptor, kernel_resolves })
+    }
+
+    pub(super) fn status(&self) -> io::Result<Stat> {
+        Ok(rustix::fs::fstat(&self.descriptor)?)
     }
 
     /// A directory as on a kernel without `openat2`.
@@ -132,11 +142,14 @@ pub fn is_absence(error: &io::Error) -> bool {
                 // A socket, or a device without a driver.
                 | Errno::NXIO
                 | Errno::NODEV
-                | Errno::ACCESS
-                | Errno::PERM
                 | Errno::INVAL
         )
     )
+}
+
+/// Whether the error means that there may be such a file, but that we may not read it.
+pub fn is_forbidden(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::ACCESS | Errno::PERM))
 }
 
 #[cfg(test)]
@@ -181,6 +194,9 @@ mod tests {
                     assert!(is_absence(&error), "{name}: {error}");
                 }
             }
+        }
+        for errno in [Errno::ACCESS, Errno::PERM] {
+            assert!(is_forbidden(&errno.into()) && !is_absence(&errno.into()));
         }
         assert!(kernel.open_below(b"").unwrap().is_directory());
         assert!(kernel.open_below(b"sub/file").unwrap().is_file());

@@ -136,7 +136,13 @@ fn normalise_target(request: &mut request::Parts) -> Result<(), Refusal> {
     let normal = path::normalise(uri.path())?;
     let replacement = match normal {
         std::borrow::Cow::Borrowed(_) if origin_form => return Ok(()),
-        std::borrow::Cow::Borrowed(_) => uri.path_and_query().cloned(),
+        std::borrow::Cow::Borrowed(_) => match uri.path_and_query() {
+            // `http://a?b` has no path of its own.
+            Some(target) if target.as_str().starts_with('?') => {
+                Some(PathAndQuery::try_from(["/", target.as_str()].concat()).map_err(|_| Refusal::TargetCharacter)?)
+            }
+            target => target.cloned(),
+        },
         std::borrow::Cow::Owned(path) => {
             let target = match uri.query() {
                 Some(query) => format!("{path}?{query}"),

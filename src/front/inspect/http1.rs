@@ -43,6 +43,8 @@ pub(in crate::front) struct Http1Stream {
     cleared: usize,
     stage: Stage,
     end_seen: bool,
+    /// Written, but perhaps not yet with the kernel: a TLS session keeps bytes back, hyper what a write did not take.
+    unflushed: bool,
     patience: Patience,
     /// When the head began that is still incomplete.
     head_begun: Option<Instant>,
@@ -64,10 +66,10 @@ enum Stage {
 }
 
 impl Http1Stream {
-    /// Over a connection from which `read` was read already.
+    /// Over a connection from which `read` was read already, the first of it at the time `begun`.
     pub(in crate::front) fn new(
         transport: Transport,
-        read: BytesMut,
+        (read, begun): (BytesMut, Instant),
         limits: &limits::Settings,
         ledger: Arc<Ledger>,
         presence: Presence,
@@ -80,6 +82,7 @@ impl Http1Stream {
             cleared: 0,
             stage: Stage::Open,
             end_seen: false,
+            unflushed: false,
             patience: Patience::new(limits),
             head_begun: None,
             linger: None,
@@ -87,6 +90,7 @@ impl Http1Stream {
             _presence: presence,
         };
         if !stream.held.is_empty() {
+            stream.patience.last_activity = begun;
             stream.scan_held();
         }
         stream
@@ -106,9 +110,14 @@ impl Http1Stream {
         match scan.verdict {
             Verdict::More => {
                 let incomplete = self.scanner.is_in_head() && at < self.held.len();
-                self.head_begun = incomplete.then(|| self.head_begun.unwrap_or(self.patience.last_activity));
+                // What was passed ended a message: the head behind it is a new one.
+                let begun = self.head_begun.filter(|_| scan.passed == 0);
+                self.head_begun = incomplete.then(|| begun.unwrap_or(self.patience.last_activity));
             }
-            Verdict::Wait => self.ledger.undecided.store(self.scanner.heads(), Ordering::Relaxed),
+            Verdict::Wait => {
+                self.head_begun = None;
+                self.ledger.undecided.store(self.scanner.heads(), Ordering::Relaxed);
+            }
             Verdict::Refused(refusal) => self.refuse(refusal),
             // The rest is of no use to anybody; the error is told when all before it was taken.
             Verdict::Broken(_) => self.held.truncate(at),
@@ -175,6 +184,8 @@ impl Http1Stream {
             Some(Decision::Declined) => {
                 self.ledger.undecided.store(0, Ordering::Relaxed);
                 self.scanner.decline_upgrade();
+                // What waited for our answer begins now.
+                self.patience.last_activity = Instant::now();
                 self.scan_held();
             }
             None if self.held.len() >= WAITING_BYTES => return Poll::Pending,
@@ -191,7 +202,8 @@ impl Http1Stream {
     fn waiting(&self) -> Waiting {
         match self.head_begun {
             Some(begun) => Waiting::Rest(begun),
-            None if self.ledger.is_idle() && self.scanner.is_between_messages() => Waiting::Idle,
+            // An answer that hyper has whole may still be on its way: then writing has a clock of its own.
+            None if self.ledger.is_idle() && self.scanner.is_between_messages() && !self.unflushed => Waiting::Idle,
             // Time-outs of a body are its reader's: it alone knows whether it wants more.
             None => Waiting::Ourselves,
         }
@@ -201,6 +213,7 @@ impl Http1Stream {
         if self.stage == Stage::Tunnel {
             return outcome;
         }
+        self.unflushed = true;
         if outcome.is_pending() {
             return self.patience.poll_blocked(context).map(Err);
         }
@@ -268,7 +281,8 @@ impl Http1Stream {
     /// Writes an informational response to its end.
     fn poll_hint(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.hint.is_empty() {
-            let written = ready!(Pin::new(&mut self.transport).poll_write(context, &self.hint))?;
+            let outcome = Pin::new(&mut self.transport).poll_write(context, &self.hint);
+            let written = ready!(self.sent(context, outcome))?;
             self.hint.advance(written);
         }
         Poll::Ready(Ok(()))
@@ -309,13 +323,25 @@ impl AsyncWrite for Http1Stream {
         }
         ready!(self.poll_hint(context))?;
         match Pin::new(&mut self.transport).poll_flush(context) {
-            Poll::Pending if self.stage != Stage::Tunnel => self.patience.poll_blocked(context).map(Err),
-            outcome => outcome,
+            Poll::Pending if self.stage != Stage::Tunnel => {
+                self.unflushed = true;
+                self.patience.poll_blocked(context).map(Err)
+            }
+            outcome => {
+                self.unflushed = false;
+                self.patience.unblocked();
+                self.ledger.flushed();
+                outcome
+            }
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        // A tunnel may end before anything was read from it.
+        if this.stage == Stage::Open && this.ledger.take_decision(context) == Some(Decision::Accepted) {
+            this.stage = Stage::Tunnel;
+        }
         if this.linger.is_none() {
             match Pin::new(&mut this.transport).poll_shutdown(context) {
                 Poll::Pending => return this.patience.poll_blocked(context).map(Err),

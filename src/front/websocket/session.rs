@@ -81,14 +81,17 @@ impl FromWorker for mpsc::Receiver<ToClient> {
     }
 }
 
-/// Runs a WebSocket from the handshake's answer to the end of the connection.
+/// Runs a WebSocket from the handshake's answer to the end of the connection. When `stopping` is ready, the server goes
+/// down: both sides are told 1012. Returns when the worker's time to take what is left for it is over.
 pub async fn run<T, I, O>(
     connection: T,
     mut to_worker: I,
     mut from_worker: O,
     settings: &Settings,
     deflate: Option<&Agreement>,
-) where
+    stopping: impl Future<Output = ()> + Send,
+) -> Instant
+where
     T: AsyncRead + AsyncWrite + Send,
     I: ToWorker,
     O: FromWorker,
@@ -107,7 +110,12 @@ pub async fn run<T, I, O>(
         alive: KeepAlive::new(settings),
         close_timeout: settings.close_timeout,
     };
-    let end = session.exchange(&mut to_worker, &mut from_worker).await;
+    let end = tokio::select! {
+        biased;
+        () = stopping => session.stop(),
+        end = session.exchange(&mut to_worker, &mut from_worker) => end,
+    };
+    let deadline = Instant::now() + settings.close_timeout;
     let worker_lost = session.worker_lost;
     let tell_worker = async {
         if worker_lost {
@@ -116,9 +124,12 @@ pub async fn run<T, I, O>(
         tokio::select! {
             () = to_worker.ready() => to_worker.deliver(FromClient::Closed { code: end.code, reason: end.reason }),
             () = until_lost(&mut from_worker) => {}
+            // An application that takes nothing must not keep the conversation of a client that is gone.
+            () = sleep_until(deadline) => {}
         }
     };
     tokio::join!(tell_worker, session.hang_up(end.connected));
+    deadline
 }
 
 async fn until_lost(from_worker: &mut impl FromWorker) {
@@ -262,6 +273,12 @@ impl<T: AsyncRead + AsyncWrite> Session<T> {
             self.close_deadline = Some(Instant::now() + self.close_timeout);
             Encoder::close(code, reason, &mut self.output.small);
         }
+    }
+
+    /// The server goes down: the client is asked to come back, and its answer is not waited for.
+    fn stop(&mut self) -> End {
+        self.send_close(close_code::SERVICE_RESTART, "");
+        End { code: close_code::SERVICE_RESTART, reason: String::new(), connected: true }
     }
 
     fn queue_pong(&mut self) {

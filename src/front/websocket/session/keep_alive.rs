@@ -54,8 +54,9 @@ impl KeepAlive {
         } else if reading {
             Alive::No
         } else {
+            // Asked once more, because sending is how the end of a connection shows that is not read.
             self.answer_deadline = Some(now + self.timeout);
-            Alive::Yes
+            Alive::Ask
         }
     }
 }

@@ -10,7 +10,8 @@ struct Fixture {
     client: DuplexStream,
     from_client: mpsc::Receiver<FromClient>,
     to_client: mpsc::Sender<ToClient>,
-    session: JoinHandle<()>,
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+    session: JoinHandle<Instant>,
 }
 
 /// Starts a session whose connection holds `pipe` bytes in each direction, and whose worker holds one message.
@@ -18,8 +19,15 @@ fn start(pipe: usize, settings: Settings) -> Fixture {
     let (client, server) = tokio::io::duplex(pipe);
     let (to_worker, from_client) = mpsc::channel(1);
     let (to_client, from_worker) = mpsc::channel(64);
-    let session = tokio::spawn(async move { run(server, to_worker, from_worker, &settings, None).await });
-    Fixture { client, from_client, to_client, session }
+    let (stop, stopping) = tokio::sync::oneshot::channel();
+    // Dropped with the fixture, it must not stop the session.
+    let stopping = async move {
+        if stopping.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    let session = tokio::spawn(async move { run(server, to_worker, from_worker, &settings, None, stopping).await });
+    Fixture { client, from_client, to_client, stop: Some(stop), session }
 }
 
 /// A short, masked, final frame. A mask of zeros leaves the payload readable.
@@ -236,10 +244,52 @@ async fn a_client_is_heard_through_a_flood_of_messages_to_it() {
     let settings = Settings::default();
     // What is written is taken at once, so that neither writing nor the worker ever pauses.
     let connection = tokio::io::join(server, tokio::io::sink());
-    let session = tokio::spawn(async move { run(connection, to_worker, Flood, &settings, None).await });
+    let session =
+        tokio::spawn(async move { run(connection, to_worker, Flood, &settings, None, std::future::pending()).await });
     client.write_all(&frame(1, b"stop")).await.unwrap();
     assert_eq!(from_client.recv().await, Some(text("stop")));
     client.write_all(&frame(8, &[0x03, 0xe8])).await.unwrap();
     assert_eq!(from_client.recv().await, Some(closed(1000, "")));
     session.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_of_the_server_is_told_to_both_sides_as_1012() {
+    let mut f = start(4096, Settings::default());
+    f.client.write_all(&frame(1, b"hello")).await.unwrap();
+    assert_eq!(f.from_client.recv().await, Some(text("hello")));
+    f.stop.take().unwrap().send(()).unwrap();
+    f.expect(b"\x88\x02\x03\xf4").await;
+    f.expect_end().await;
+    assert_eq!(f.from_client.recv().await, Some(closed(1012, "")));
+    // A client that says nothing more does not delay it.
+    let begin = Instant::now();
+    f.session.await.unwrap();
+    assert!(begin.elapsed() <= LINGER, "{:?}", begin.elapsed());
+}
+
+/// An application that sends now and then, and never receives.
+struct Ticker;
+
+impl FromWorker for Ticker {
+    async fn receive(&mut self) -> ToClient {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        ToClient::Message { text: true, data: Bytes::from_static(b"tick") }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_application_that_only_sends_does_not_keep_the_session_of_a_client_that_is_gone() {
+    let (mut client, server) = tokio::io::duplex(4096);
+    // Nobody receives from it: the first message fills it.
+    let (to_worker, _inbox) = mpsc::channel(1);
+    let settings = Settings::default();
+    let connection = tokio::io::join(server, tokio::io::sink());
+    let stopping = std::future::pending();
+    let session = tokio::spawn(async move { run(connection, to_worker, Ticker, &settings, None, stopping).await });
+    client.write_all(&frame(1, b"one")).await.unwrap();
+    drop(client);
+    let begin = Instant::now();
+    timeout(Duration::from_secs(60), session).await.expect("the session ends").unwrap();
+    assert!(begin.elapsed() <= Duration::from_secs(11), "{:?}", begin.elapsed());
 }

@@ -1,0 +1,134 @@
+//! The directory of a mount, opened again when another one has taken its place: a build that deletes its output first, or
+//! a symlink that is switched to a new release.
+
+use super::open::Directory;
+use arc_swap::ArcSwap;
+use rustix::fs::Stat;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// How old the last look may be while files are found. One `stat` a second is not worth saving.
+const LOOK_AFTER_HIT: Duration = Duration::from_secs(1);
+
+/// And while one is not found: a new directory should not be missed for a second, nor every request of the application
+/// behind a mount at `/` cost a `stat`.
+const LOOK_AFTER_MISS: Duration = Duration::from_millis(20);
+
+/// How often it is said that files cannot be read.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
+
+/// The directory of a mount.
+#[derive(Debug)]
+pub struct Root {
+    pub path: PathBuf,
+    opened: ArcSwap<Opened>,
+    begun: Instant,
+    looked: Occasion,
+    complained: Occasion,
+}
+
+#[derive(Debug)]
+struct Opened {
+    directory: Directory,
+    /// Device and inode. They are not given to another directory while this one is open.
+    identity: (u64, u64),
+}
+
+impl Root {
+    pub fn open(path: PathBuf) -> io::Result<Self> {
+        let opened = open(&path)?;
+        Ok(Self {
+            path,
+            opened: ArcSwap::from_pointee(opened),
+            begun: Instant::now(),
+            looked: Occasion::default(),
+            complained: Occasion::default(),
+        })
+    }
+
+    /// Looks something up in the directory; again in the one that took its place, if it is missing.
+    pub fn find<T>(&self, find: impl Fn(&Directory) -> io::Result<T>) -> io::Result<T> {
+        self.look(LOOK_AFTER_HIT);
+        let found = find(&self.opened.load().directory);
+        match &found {
+            Err(error) if is_missing(error) && self.look(LOOK_AFTER_MISS) => find(&self.opened.load().directory),
+            _ => found,
+        }
+    }
+
+    /// Whether it is time to say once more that something cannot be read.
+    pub fn may_complain(&self) -> bool {
+        self.complained.has_come(self.begun.elapsed(), COMPLAIN_EVERY)
+    }
+
+    /// Opens what lies at the path now, if the last look is `age` old and it is another directory.
+    fn look(&self, age: Duration) -> bool {
+        if !self.looked.has_come(self.begun.elapsed(), age) {
+            return false;
+        }
+        let known = self.opened.load().identity;
+        // Where nothing is, or nothing that can be opened, the old directory stays: what it has is better than nothing.
+        match rustix::fs::stat(&self.path) {
+            Ok(status) if identity(&status) != known => match open(&self.path) {
+                Ok(opened) => {
+                    self.opened.store(Arc::new(opened));
+                    true
+                }
+                Err(error) => {
+                    tracing::warn!("the new {} cannot be opened: {error}", self.path.display());
+                    false
+                }
+            },
+            _ => false,
+        }
+    }
+}
+
+fn open(path: &std::path::Path) -> io::Result<Opened> {
+    let directory = Directory::open(path)?;
+    let identity = identity(&directory.status()?);
+    Ok(Opened { directory, identity })
+}
+
+/// What a deleted directory answers, here and on NFS.
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::StaleNetworkFileHandle)
+}
+
+fn identity(status: &Stat) -> (u64, u64) {
+    (status.st_dev, status.st_ino)
+}
+
+/// Something that is done by one thread at a time, and not too often.
+#[derive(Debug, Default)]
+struct Occasion {
+    /// Milliseconds, plus one; zero is never.
+    last: AtomicU64,
+}
+
+impl Occasion {
+    /// Whether the last time is `pause` ago; then it is this time.
+    fn has_come(&self, now: Duration, pause: Duration) -> bool {
+        let now = now.as_millis() as u64 + 1;
+        let last = self.last.load(Ordering::Relaxed);
+        let is_due = last == 0 || now.saturating_sub(last) >= pause.as_millis() as u64;
+        is_due && self.last.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_occasion_comes_once_per_pause() {
+        let occasion = Occasion::default();
+        let pause = Duration::from_millis(20);
+        for (now, expected) in [(0, true), (0, false), (19, false), (20, true), (39, false), (100, true)] {
+            assert_eq!(occasion.has_come(Duration::from_millis(now), pause), expected, "{now}");
+        }
+    }
+}
