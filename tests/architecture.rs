@@ -19,6 +19,7 @@ const WALLS: &[(&str, &[&str])] = &[
 const PURE: &[&str] = &[
     "upstream/balance.rs",
     "upstream/failover.rs",
+    "upstream/watch.rs",
     "supervisor/state.rs",
     "front/gate",
     "front/files/path.rs",
