@@ -47,13 +47,22 @@ pub enum Report {
         worker: WorkerNumber,
         reason: String,
     },
-    /// A request of this worker has passed its time-out and its client was told; the worker may be stuck.
+    /// A request of this worker has passed its time-out and its client was told; or a WSGI thread is still in an
+    /// application that nobody has waited for since then. Said again as long as it lasts.
     Overdue {
         worker: WorkerNumber,
     },
-    /// It has not even taken up a request that was handed to it a whole time-out ago.
+    /// It has a free slot and has taken up nothing of what was handed to it for a whole time-out. Said again as long as
+    /// it lasts.
     Stuck {
         worker: WorkerNumber,
+    },
+    /// At least half of the slots of this ASGI worker are held by applications that were told that nobody waits for
+    /// them, a whole time-out ago. Its event loop runs; the other requests are well. Said again as long as it lasts.
+    Leaking {
+        worker: WorkerNumber,
+        lost: u32,
+        slots: u32,
     },
 }
 

@@ -20,6 +20,7 @@ const WALLS: &[(&str, &[&str])] = &[
 const PURE: &[&str] = &[
     "upstream/balance.rs",
     "upstream/failover.rs",
+    "upstream/watch.rs",
     "supervisor/state",
     "front/gate",
     "front/files/path.rs",

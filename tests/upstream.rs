@@ -428,3 +428,151 @@ async fn a_worker_that_does_not_read_is_reported() {
     let _conversation = world.get("/");
     assert!(matches!(world.report().await, Report::Stuck { worker: 1 }));
 }
+
+/// A time-out that tests wait for.
+fn short() -> Settings {
+    Settings { request_timeout: Duration::from_millis(60), ..settings() }
+}
+
+#[tokio::test]
+async fn a_worker_that_does_not_read_is_reported_though_all_clients_have_left() {
+    let mut world = World::new(short());
+    let _worker = world.join(Interface::Asgi, 10).await;
+    drop(world.get("/"));
+    assert!(matches!(world.report().await, Report::Stuck { worker: 1 }));
+    // What waits in it is not more than it was given before it was found out.
+    let waiting: Vec<_> = (0..50).map(|_| world.get("/")).collect();
+    assert_eq!((world.pool.load().in_flight, world.pool.load().queued), (0, 50));
+    drop(waiting);
+}
+
+#[tokio::test]
+async fn a_thread_that_hangs_in_its_answer_is_reported_when_its_client_has_left() {
+    let mut world = World::new(short());
+    let mut worker = world.join(Interface::Wsgi, 1).await;
+    let conversation = world.get("/");
+    let seen = worker.request().await;
+    worker.enter(&seen);
+    worker.head(&seen, 200, b"half", false).await;
+    assert!(matches!(next(&conversation).await, Event::Head { .. }));
+    drop(conversation);
+    assert!(matches!(world.report().await, Report::Overdue { worker: 1 }));
+}
+
+#[tokio::test]
+async fn a_thread_that_hangs_after_its_answer_is_reported() {
+    let mut world = World::new(short());
+    let mut worker = world.join(Interface::Wsgi, 1).await;
+    let conversation = world.get("/");
+    let seen = worker.request().await;
+    worker.enter(&seen);
+    worker.head(&seen, 200, b"whole", true).await;
+    assert_eq!(answer(&conversation).await.0, 200);
+    assert!(matches!(world.report().await, Report::Overdue { worker: 1 }));
+}
+
+#[tokio::test]
+async fn tasks_that_go_on_without_a_client_are_reported_when_they_hold_half_of_the_slots() {
+    let mut world = World::new(short());
+    let mut worker = world.join(Interface::Asgi, 2).await;
+    let conversation = world.get("/");
+    let seen = worker.request().await;
+    worker.enter(&seen);
+    drop(conversation);
+    assert!(matches!(world.report().await, Report::Leaking { worker: 1, lost: 1, slots: 2 }));
+}
+
+#[tokio::test]
+async fn a_long_answer_is_nobodys_fault() {
+    let mut world = World::new(short());
+    let mut worker = world.join(Interface::Wsgi, 1).await;
+    let download = world.get("/download");
+    let seen = worker.request().await;
+    worker.enter(&seen);
+    worker.head(&seen, 200, b"half", false).await;
+    let failed = world.get("/next");
+    // Its own time in the application has not begun; nothing is reported about the worker.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(world.supervisor.reports.try_recv().is_err());
+    worker.data(&seen, b"rest", true).await;
+    assert_eq!(answer(&download).await, (200, b"halfrest".to_vec()));
+    let seen = worker.request().await;
+    worker.enter(&seen);
+    worker.answer(&seen, 200, b"").await;
+    assert_eq!(answer(&failed).await.0, 200);
+}
+
+#[tokio::test]
+async fn what_a_blocked_event_loop_does_not_take_up_goes_to_another() {
+    let mut world = World::new(settings());
+    let mut blocked = world.join(Interface::Asgi, 10).await;
+    let conversation = world.post("/");
+    let seen = blocked.request().await;
+    let mut other = world.join(Interface::Asgi, 10).await;
+    let again = other.request().await;
+    assert!(!blocked.enter(&seen), "it was taken back");
+    assert!(other.enter(&again));
+    other.answer(&again, 200, b"done").await;
+    assert_eq!(answer(&conversation).await, (200, b"done".to_vec()));
+}
+
+#[tokio::test]
+async fn a_worker_in_close_is_not_idle() {
+    let mut world = World::new(settings());
+    let mut first = world.join(Interface::Wsgi, 1).await;
+    let closing = world.get("/closing");
+    let seen = first.request().await;
+    first.enter(&seen);
+    first.head(&seen, 200, b"", true).await;
+    assert_eq!(answer(&closing).await.0, 200);
+    // Nobody else is there: it waits in the worker.
+    let conversation = world.get("/next");
+    assert_eq!(first.request().await.path, "/next");
+    let mut second = world.join(Interface::Wsgi, 1).await;
+    let again = second.request().await;
+    second.enter(&again);
+    second.answer(&again, 200, b"").await;
+    assert_eq!(answer(&conversation).await.0, 200);
+    // The second one is idle, and gets the next at once.
+    let conversation = world.get("/third");
+    let seen = second.request().await;
+    second.enter(&seen);
+    second.answer(&seen, 200, b"").await;
+    assert_eq!(answer(&conversation).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_replay_that_finds_no_worker_is_a_502_and_waits_a_whole_queue_time_out() {
+    let mut world = World::new(Settings { queue_timeout: Duration::from_millis(200), ..settings() });
+    let mut worker = world.join(Interface::Wsgi, 1).await;
+    let get = world.get("/get");
+    let seen = worker.request().await;
+    worker.enter(&seen);
+    // In the application for longer than anything may wait in the queue.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    worker.die();
+    let mut second = world.join_after_loss(1, Interface::Wsgi).await;
+    let seen = second.request().await;
+    assert_eq!(seen.path, "/get");
+    second.enter(&seen);
+    second.answer(&seen, 200, b"").await;
+    assert_eq!(answer(&get).await.0, 200);
+
+    let get = world.get("/again");
+    let seen = second.request().await;
+    second.enter(&seen);
+    second.die();
+    assert_eq!(failure(&get).await, (Cause::WorkerDied, Reached::Entered));
+}
+
+#[tokio::test]
+async fn an_answer_before_a_broken_frame_counts() {
+    let mut world = World::new(settings());
+    let mut worker = world.join(Interface::Wsgi, 1).await;
+    let conversation = world.post("/");
+    let seen = worker.request().await;
+    worker.enter(&seen);
+    worker.answer_and_nonsense(&seen, 200, b"whole").await;
+    assert_eq!(answer(&conversation).await, (200, b"whole".to_vec()));
+    assert!(matches!(world.report().await, Report::LinkLost { worker: 1, .. }));
+}

@@ -4,16 +4,17 @@
 //! connections all on one thread; so the accepting thread hands a connection to a thread that has clearly fewer.
 
 use super::connection::{self, Terms};
+use super::descriptors::{self, Ceiling};
 use super::drain::Shutdown;
 use super::listener::Listeners;
 use super::transport::{DetachedSocket, Socket};
 use super::{Address, Answer, Purpose};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
@@ -46,6 +47,8 @@ pub(super) struct Origin {
 #[derive(Debug)]
 pub struct Placement {
     desks: Vec<Desk>,
+    /// When it was last said that there is no room for more.
+    told_full: Mutex<Option<Instant>>,
 }
 
 #[derive(Debug)]
@@ -85,7 +88,7 @@ pub fn front_threads(
             (Desk { open: AtomicUsize::new(0), inbox }, receiver)
         })
         .unzip();
-    let placement = Arc::new(Placement { desks });
+    let placement = Arc::new(Placement { desks, told_full: Mutex::default() });
     let terms = Arc::new(Terms { limits: limits.clone(), tls: tls.cloned() });
     let origins: Vec<_> = listeners
         .iter()
@@ -117,6 +120,17 @@ impl Placement {
     /// Open connections of each front thread.
     pub fn open_per_thread(&self) -> Vec<usize> {
         self.desks.iter().map(|desk| desk.open.load(Ordering::Relaxed)).collect()
+    }
+
+    /// Says that there is no room for more; not again and again while connections come and go.
+    fn tell_full(&self) {
+        const PAUSE: Duration = Duration::from_secs(60);
+        let mut told = self.told_full.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_none_or(|at| at.elapsed() > PAUSE) {
+            *told = Some(Instant::now());
+            let open = self.open();
+            tracing::warn!("no more connections are accepted for now: {open} are open; raise the limit (ulimit -n)");
+        }
     }
 
     fn take_seat(self: &Arc<Self>, own: usize) -> Seat {
@@ -224,6 +238,7 @@ impl<A: Answer> Local<A> {
 async fn accept_loop<A: Answer>(listener: AsyncListener, origin: Origin, local: Arc<Local<A>>) {
     let mut shutdown = local.shutdown.clone();
     let mut back_off = BackOff::default();
+    let ceiling = Ceiling::of_process();
     loop {
         let outcome = tokio::select! {
             biased;
@@ -233,7 +248,12 @@ async fn accept_loop<A: Answer>(listener: AsyncListener, origin: Origin, local: 
         match outcome {
             Ok((socket, peer)) => {
                 back_off = BackOff::default();
+                let is_full = ceiling.is_reached_by(socket.number());
                 local.accepted(socket, peer, &origin);
+                if is_full {
+                    local.placement.tell_full();
+                    wait_for_room(&listener, ceiling, &mut shutdown).await;
+                }
             }
             Err(error) => match back_off.after(&error) {
                 None => {}
@@ -249,6 +269,15 @@ async fn accept_loop<A: Answer>(listener: AsyncListener, origin: Origin, local: 
         && error.kind() != io::ErrorKind::WouldBlock
     {
         tracing::debug!(%error, "waiting connections could not be accepted");
+    }
+}
+
+/// Leaves new clients in the kernel's queue until open connections have ended, or the drain begins.
+async fn wait_for_room(listener: &AsyncListener, ceiling: Ceiling, shutdown: &mut Shutdown) {
+    while !ceiling.has_room(listener) {
+        if tokio::time::timeout(descriptors::PAUSE, shutdown.begun()).await.is_ok() {
+            break;
+        }
     }
 }
 
@@ -282,6 +311,15 @@ impl BackOff {
 enum AsyncListener {
     Tcp(TcpListener),
     Unix(UnixListener),
+}
+
+impl AsFd for AsyncListener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(listener) => listener.as_fd(),
+            Self::Unix(listener) => listener.as_fd(),
+        }
+    }
 }
 
 impl AsyncListener {

@@ -3,6 +3,7 @@
 pub mod accept;
 pub mod body;
 mod connection;
+mod descriptors;
 pub mod drain;
 mod exchange;
 pub mod files;

@@ -3,7 +3,7 @@
 use super::{Address, TlsInfo};
 use rustix::net::RecvFlags;
 use std::io::{self, IoSlice};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
@@ -39,6 +39,14 @@ impl Socket {
             Self::Tcp(stream) => DetachedSocket::Tcp(stream.into_std()?),
             Self::Unix(stream) => DetachedSocket::Unix(stream.into_std()?),
         })
+    }
+
+    /// The number of its descriptor.
+    pub(super) fn number(&self) -> RawFd {
+        match self {
+            Self::Tcp(stream) => stream.as_raw_fd(),
+            Self::Unix(stream) => stream.as_raw_fd(),
+        }
     }
 
     /// The address the client connected to; the listener's own where the socket cannot say more.

@@ -185,6 +185,7 @@ fn event_of(report: Report) -> Event {
         Report::LinkLost { worker, reason } => Event::LinkLost { worker, reason },
         Report::Overdue { worker } => Event::Overdue { worker },
         Report::Stuck { worker } => Event::Stuck { worker },
+        Report::Leaking { worker, .. } => Event::Retire { worker, reason: Retirement::Leaking },
     }
 }
 

@@ -9,6 +9,8 @@ pub struct Candidate {
     pub slots: u32,
     /// Requests it holds, entered or not.
     pub in_flight: u32,
+    /// Slots whose application goes on after its answer: they seem free and may not be.
+    pub occupied: u32,
     /// Requests it may hold beyond its slots (see [`ahead`]).
     pub ahead: u32,
     /// Its link belongs to the asking front thread: no other thread has to be woken.
@@ -22,7 +24,10 @@ pub fn choose(candidates: impl IntoIterator<Item = Candidate>) -> Option<usize> 
         .into_iter()
         .enumerate()
         .filter(|(_, candidate)| candidate.in_flight < candidate.slots.saturating_add(candidate.ahead))
-        .min_by_key(|(_, candidate)| (candidate.in_flight >= candidate.slots, candidate.in_flight, !candidate.is_near))
+        .min_by_key(|(_, candidate)| {
+            let load = candidate.in_flight.saturating_add(candidate.occupied);
+            (load >= candidate.slots, load, !candidate.is_near)
+        })
         .map(|(index, _)| index)
 }
 
@@ -46,6 +51,38 @@ pub fn ahead(service: Duration) -> u32 {
 
 /// How long a worker may make no progress before what it was handed ahead of time is recalled.
 pub const RECALL_AFTER: Duration = Duration::from_millis(2);
+
+/// How long before what it was handed within its slots is recalled, while another one could take it. Longer, because a
+/// busy machine makes every worker pause for some milliseconds, and a worker has work with what it comes past in vain.
+pub const RECALL_WITHIN_SLOTS_AFTER: Duration = Duration::from_millis(5);
+
+/// One worker at the moment of deciding about a recall.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Requests it can run at the same time; none when it may get nothing.
+    pub slots: u32,
+    /// Requests it holds, and slots whose application goes on after its answer.
+    pub in_flight: u32,
+    /// It has taken up nothing for [`RECALL_AFTER`] though something waits in it.
+    pub is_slow: bool,
+    /// For how long.
+    pub waited: Duration,
+}
+
+impl Place {
+    fn is_free(self) -> bool {
+        !self.is_slow && self.in_flight < self.slots
+    }
+}
+
+/// Whether to take back what the worker at `index` has not taken up: always what it got ahead of time, and the rest
+/// when another one could take it. Otherwise it waits where it is, and costs nothing when the worker goes on.
+pub fn is_worth_recalling(places: &[Place], index: usize) -> bool {
+    let Some(own) = places.get(index).filter(|own| own.is_slow) else { return false };
+    let is_ahead = own.in_flight > own.slots;
+    let is_elsewhere = || places.iter().enumerate().any(|(other, place)| other != index && place.is_free());
+    is_ahead || (own.waited > RECALL_WITHIN_SLOTS_AFTER && is_elsewhere())
+}
 
 /// A moving estimate of how long the application takes for a request.
 ///
@@ -77,7 +114,7 @@ mod tests {
     use super::*;
 
     fn candidate(slots: u32, in_flight: u32, ahead: u32, is_near: bool) -> Candidate {
-        Candidate { slots, in_flight, ahead, is_near }
+        Candidate { slots, in_flight, occupied: 0, ahead, is_near }
     }
 
     #[test]
@@ -95,10 +132,38 @@ mod tests {
             (&[candidate(1, 3, 4, true), candidate(1, 2, 4, false)], Some(1)),
             (&[candidate(1, 5, 4, true), candidate(1, 5, 4, false)], None),
             (&[candidate(0, 0, 0, true)], None),
+            // An application that may go on after its answer: only if there is nobody else.
+            (&[Candidate { occupied: 1, ..candidate(1, 0, 0, true) }, candidate(1, 0, 0, false)], Some(1)),
+            (&[Candidate { occupied: 1, ..candidate(1, 0, 0, true) }, candidate(1, 1, 0, false)], Some(0)),
         ];
         for (candidates, expected) in rows {
             assert_eq!(choose(candidates.iter().copied()), *expected, "{candidates:?}");
         }
+    }
+
+    #[test]
+    fn recalls() {
+        let waited = Duration::from_millis(6);
+        let place = |slots, in_flight, is_slow| Place { slots, in_flight, is_slow, waited };
+        let short = Duration::from_millis(3);
+        let rows: &[(&[Place], bool)] = &[
+            (&[place(1, 2, false), place(1, 0, false)], false),
+            // Handed ahead: in any case.
+            (&[place(1, 2, true)], true),
+            (&[place(1, 2, true), place(1, 1, false)], true),
+            // Within its slots: when there is another place.
+            (&[place(1, 1, true)], false),
+            (&[place(1, 1, true), place(1, 1, false)], false),
+            (&[place(1, 1, true), place(1, 0, true)], false),
+            (&[place(1, 1, true), place(0, 0, false)], false),
+            (&[place(100, 10, true), place(100, 99, false)], true),
+            (&[Place { waited: short, ..place(100, 10, true) }, place(100, 99, false)], false),
+            (&[Place { waited: short, ..place(1, 2, true) }], true),
+        ];
+        for (places, expected) in rows {
+            assert_eq!(is_worth_recalling(places, 0), *expected, "{places:?}");
+        }
+        assert!(!is_worth_recalling(&[], 0));
     }
 
     #[test]

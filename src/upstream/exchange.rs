@@ -4,7 +4,7 @@
 //! other two while it holds its own.
 
 use super::error::{Cause, Reached, UpstreamError};
-use super::failover::RequestTraits;
+use super::failover::{self, RequestTraits};
 use super::link::Link;
 use super::request::EncodedRequest;
 use super::spool::Spool;
@@ -56,6 +56,18 @@ pub enum Event {
     Failed(UpstreamError),
 }
 
+/// What has become of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// Nothing yet.
+    Open,
+    /// Its answer is complete.
+    Answered,
+    /// Its client has left.
+    Abandoned,
+    Failed(Cause),
+}
+
 /// What waits in an exchange.
 #[derive(Debug)]
 enum Pending {
@@ -98,6 +110,8 @@ struct State {
     abandoned: bool,
     /// The last event is in `pending` or was taken.
     over: bool,
+    /// Why there was no answer, where that was not the worker's word.
+    failed: Option<Cause>,
     /// Body bytes in `pending`, in memory.
     buffered: usize,
     spool: Option<Spool>,
@@ -115,8 +129,12 @@ pub struct Exchange {
     pub request: EncodedRequest,
     /// When it came to the pool, in nanoseconds of the monotonic clock.
     pub born: u64,
+    /// Since when it waits for a worker, on the same clock: later than `born` when a worker died with it.
+    queued_at: AtomicU64,
     /// When the application that answers was entered, on the same clock; zero while unknown.
     entered_at: AtomicU64,
+    /// When the last piece of a streamed body was passed on, on the same clock; zero before the first.
+    body_at: AtomicU64,
     limits: SpoolLimits,
     state: Mutex<State>,
 }
@@ -134,6 +152,7 @@ impl Exchange {
             body_started: false,
             abandoned: false,
             over: false,
+            failed: None,
             buffered: 0,
             spool: None,
             spooled: 0,
@@ -141,7 +160,15 @@ impl Exchange {
             credit: monoceros_wire::REQUEST_WINDOW,
             last_worker: None,
         };
-        Self { request, born, entered_at: AtomicU64::new(0), limits, state: Mutex::new(state) }
+        Self {
+            request,
+            born,
+            queued_at: AtomicU64::new(born),
+            entered_at: AtomicU64::new(0),
+            body_at: AtomicU64::new(0),
+            limits,
+            state: Mutex::new(state),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -158,11 +185,26 @@ impl Exchange {
         state.wake_sender();
     }
 
-    /// The request was taken back before it was entered.
-    pub fn unbind(&self) {
+    /// Takes the request back if `recall` succeeds with the worker. Not one of which a piece of the body was passed on:
+    /// those pieces are on that link and nowhere else, so nothing is passed on while this decides.
+    pub fn take_back(&self, recall: impl FnOnce() -> bool) -> bool {
         let mut state = self.lock();
+        if state.body_started || !recall() {
+            return false;
+        }
         state.binding = None;
         state.reached = Reached::Queued;
+        true
+    }
+
+    /// It waits for a worker again, from now on.
+    pub fn queue_again(&self, now: u64) {
+        self.queued_at.store(now, Ordering::Relaxed);
+    }
+
+    /// Since when it waits for a worker.
+    pub fn queued_at(&self) -> u64 {
+        self.queued_at.load(Ordering::Relaxed)
     }
 
     /// Its worker died and another one may have the request, unless a piece of its body was passed on meanwhile (false).
@@ -184,6 +226,16 @@ impl Exchange {
     /// Takes note of when the application was entered.
     pub fn note_entered(&self, at: u64) {
         self.entered_at.store(at, Ordering::Relaxed);
+    }
+
+    /// A piece of its streamed body was passed on.
+    pub fn note_body(&self, at: u64) {
+        self.body_at.store(at, Ordering::Relaxed);
+    }
+
+    /// When the last piece of its streamed body was passed on, else zero.
+    pub fn body_at(&self) -> u64 {
+        self.body_at.load(Ordering::Relaxed)
     }
 
     /// How long the request waited until the application that answered was entered.
@@ -253,6 +305,8 @@ impl Exchange {
             _ => return 0,
         };
         state.over = match &event {
+            // A file that could not be taken: the worker does not know, and must be told when this exchange is dropped.
+            Event::Failed(_) if kind == Kind::File => is_end,
             Event::Failed(_) | Event::Trailers(_) | Event::Close { .. } => true,
             Event::Head { is_end, .. } | Event::File { is_end, .. } => *is_end,
             _ => false,
@@ -335,10 +389,26 @@ impl Exchange {
     pub fn fail(&self, cause: Cause) {
         let mut state = self.lock();
         if !state.over && !state.abandoned {
-            let error = state.error(cause);
+            let told = failover::told(cause, state.entered_before);
+            if told != cause {
+                state.reached = Reached::Entered;
+            }
+            let error = state.error(told);
             state.over = true;
+            state.failed = Some(told);
             state.push(Pending::Event(Event::Failed(error)));
             state.wake_sender();
+        }
+    }
+
+    /// What has become of it, for the log.
+    pub fn fate(&self) -> Fate {
+        let state = self.lock();
+        match state.failed {
+            Some(cause) => Fate::Failed(cause),
+            None if state.over => Fate::Answered,
+            None if state.abandoned => Fate::Abandoned,
+            None => Fate::Open,
         }
     }
 
@@ -372,11 +442,6 @@ impl Exchange {
     pub fn is_settled(&self) -> bool {
         let state = self.lock();
         state.over || state.abandoned
-    }
-
-    /// A piece of its body was passed on: it cannot be taken back any more.
-    pub fn has_body_started(&self) -> bool {
-        self.lock().body_started
     }
 
     /// The worker that had it last.
@@ -445,8 +510,8 @@ impl State {
 
     fn unspool(&mut self, offset: u64, length: u64, is_end: bool) -> Event {
         let Some(Ok(bytes)) = self.spool.as_ref().map(|spool| spool.read(offset, length)) else {
+            // If the worker still sends, it is told to stop when this exchange is dropped.
             self.pending.clear();
-            self.over = true;
             return Event::Failed(self.error(Cause::Incomplete));
         };
         let taken = bytes.len() as u64;

@@ -45,6 +45,15 @@ pub fn decide(cause: Cause, reached: Reached, request: RequestTraits, retries: u
     if may_retry && request.is_replayable { Decision::Retry } else { Decision::Answer }
 }
 
+/// What the client is told. A request that was in an application which died, and finds no other worker, may have taken
+/// effect: "not executed" (503) would be wrong.
+pub fn told(cause: Cause, entered_before: u32) -> Cause {
+    match cause {
+        Cause::QueueTimeout | Cause::Unavailable if entered_before > 0 => Cause::WorkerDied,
+        other => other,
+    }
+}
+
 /// Whether repeating a request with this method does no harm (RFC 9110 §9.2.2).
 pub fn is_idempotent(method: &http::Method) -> bool {
     use http::Method;
@@ -88,6 +97,14 @@ mod tests {
         for (cause, reached, request, expected) in rows {
             assert_eq!(decide(cause, reached, request, 1), expected, "{cause:?} {reached:?} {request:?}");
         }
+    }
+
+    #[test]
+    fn not_executed_is_said_only_where_it_is_true() {
+        assert_eq!(told(Cause::QueueTimeout, 0), Cause::QueueTimeout);
+        assert_eq!(told(Cause::QueueTimeout, 1), Cause::WorkerDied);
+        assert_eq!(told(Cause::Unavailable, 1), Cause::WorkerDied);
+        assert_eq!(told(Cause::Timeout, 1), Cause::Timeout);
     }
 
     #[test]

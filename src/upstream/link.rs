@@ -1,48 +1,37 @@
-//! The link to one worker: which requests it holds, and the task that moves their frames.
+//! The link to one worker: what is handed over and taken back, and the task that moves the frames.
 
-use super::error::Reached;
+use super::cells::{Cells, Orphan};
 use super::exchange::{Binding, Exchange};
 use super::pool::Pool;
+use super::watch::{Look, Verdict};
 use crate::roster::{Member, Report, WorkerNumber};
 use futures_util::task::AtomicWaker;
 use monoceros_wire::frame::{Frame, Kind, LINK, StreamId};
 use monoceros_wire::inbound::Inbound;
 use monoceros_wire::message::{BootFailure, Hello, Interface, Ready};
 use monoceros_wire::outbound::Outbound;
-use monoceros_wire::page::{Cell, Page, Phase};
+use monoceros_wire::page::Page;
+use monoceros_wire::sys::monotonic_now;
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 
-/// The cell is in the low bits of a stream id, so that a frame finds its request without a search.
-const CELL_BITS: u32 = 12;
-const CELL_MASK: u32 = (1 << CELL_BITS) - 1;
-const _: () = assert!(monoceros_wire::CELLS_MAX == 1 << CELL_BITS, "a stream id has room for every cell");
-
 /// Reads of one wake-up, so that one busy worker cannot keep a front thread from its other connections.
 const READS_PER_TURN: usize = 4;
-
-#[derive(Debug, Default)]
-struct CellEntry {
-    /// Counts the uses of this cell; the high bits of the stream id.
-    uses: u32,
-    exchange: Option<Arc<Exchange>>,
-    /// When the request was handed over, in nanoseconds of the monotonic clock.
-    handed_at: u64,
-}
 
 #[derive(Debug)]
 struct Shared {
     outbound: Outbound,
-    cells: Vec<CellEntry>,
-    free: Vec<u32>,
+    cells: Cells,
     interface: Interface,
     is_closed: bool,
+    /// It was said that a file of this worker could not be received.
+    has_lost_file: bool,
 }
 
 /// One worker's link, shared by all front threads.
@@ -51,21 +40,14 @@ pub struct Link {
     worker: WorkerNumber,
     /// The front thread that runs the link's task.
     thread: usize,
-    page: Arc<Page>,
     shared: Mutex<Shared>,
     task: AtomicWaker,
+    /// Cells in use though their request is over, for readers without the lock.
+    lingering: AtomicUsize,
     /// [`Interface`] once known, for readers without the lock.
     interface: AtomicU8,
     /// The process is reaped: what is in the socket is all that will ever come, even if a descendant holds it open.
     is_process_gone: AtomicBool,
-}
-
-/// A request that a lost worker held.
-#[derive(Debug)]
-pub struct Orphan {
-    pub exchange: Arc<Exchange>,
-    /// The application was called, or may have been.
-    pub was_entered: bool,
 }
 
 /// What one turn of reading brought for the pool.
@@ -73,7 +55,8 @@ pub struct Orphan {
 pub struct Turn {
     /// Requests that the worker no longer holds.
     pub finished: u32,
-    pub frames: u32,
+    /// The worker has taken up something.
+    pub has_moved: bool,
     pub service_times: Vec<Duration>,
     pub ready: Option<Ready>,
     /// The worker was told to end and wants nothing more.
@@ -81,21 +64,20 @@ pub struct Turn {
 }
 
 impl Link {
-    pub fn new(member_page: Arc<Page>, worker: WorkerNumber, thread: usize) -> Self {
-        let cells = member_page.cells();
+    pub fn new(page: Arc<Page>, worker: WorkerNumber, thread: usize) -> Self {
         let shared = Shared {
             outbound: Outbound::default(),
-            cells: (0..cells).map(|_| CellEntry::default()).collect(),
-            free: (0..cells as u32).rev().collect(),
+            cells: Cells::new(page),
             interface: Interface::Wsgi,
             is_closed: false,
+            has_lost_file: false,
         };
         Self {
             worker,
             thread,
-            page: member_page,
             shared: Mutex::new(shared),
             task: AtomicWaker::new(),
+            lingering: AtomicUsize::new(0),
             interface: AtomicU8::new(0),
             is_process_gone: AtomicBool::new(false),
         }
@@ -129,15 +111,7 @@ impl Link {
         if shared.is_closed {
             return false;
         }
-        let Some(cell) = shared.free.pop() else { return false };
-        let entry = &mut shared.cells[cell as usize];
-        // The top bits wrap around after a million uses of one cell; zero is never used, it would make stream 0.
-        entry.uses = (entry.uses + 1) & (u32::MAX >> CELL_BITS);
-        entry.uses += u32::from(entry.uses == 0);
-        let stream = entry.uses << CELL_BITS | cell;
-        entry.exchange = Some(Arc::clone(exchange));
-        entry.handed_at = now;
-        self.page.hand(cell, stream);
+        let Some((stream, cell)) = shared.cells.hand(exchange, now) else { return false };
         exchange.request.push_to(&mut shared.outbound, stream, cell);
         exchange.bind(Binding { link: Arc::clone(self), stream, cell });
         drop(shared);
@@ -148,7 +122,7 @@ impl Link {
     /// Sends a frame of a stream, if the worker still has it.
     pub fn send(&self, stream: StreamId, kind: Kind, flags: u8, payload: &[u8]) {
         let mut shared = self.lock();
-        let is_current = stream == LINK || shared.exchange_of(stream).is_some();
+        let is_current = stream == LINK || shared.cells.exchange_of(stream).is_some();
         if is_current && !shared.is_closed {
             shared.outbound.push(stream, kind, flags, payload);
             drop(shared);
@@ -156,100 +130,79 @@ impl Link {
         }
     }
 
-    /// Takes a request back. True when the worker has not entered it and never will; its place is free again.
-    pub fn recall(&self, binding: &Binding) -> bool {
-        let mut shared = self.lock();
-        if shared.exchange_of(binding.stream).is_none() || !self.page.recall(binding.cell, binding.stream) {
-            return false;
-        }
-        shared.release(&self.page, binding.cell);
-        true
-    }
-
     /// Nobody waits for this answer any more: takes the request back (true), or tells the worker.
-    pub fn cancel(&self, binding: &Binding) -> bool {
-        if self.recall(binding) {
+    pub fn cancel(&self, binding: &Binding, now: u64) -> bool {
+        let mut shared = self.lock();
+        if shared.cells.recall(binding.stream) {
+            self.note_lingering(&shared);
             return true;
         }
-        self.page.cancel(binding.cell, binding.stream);
-        self.send(binding.stream, Kind::Cancel, 0, &[]);
+        if !shared.is_closed && shared.cells.cancel(binding.stream, now) {
+            shared.outbound.push(binding.stream, Kind::Cancel, 0, &[]);
+            drop(shared);
+            self.task.wake();
+        }
         false
     }
 
-    /// Takes back every request that was not entered, oldest first.
+    /// Takes back every request that was not entered and can go elsewhere, oldest first.
     pub fn recall_all(&self) -> Vec<Arc<Exchange>> {
         let mut shared = self.lock();
-        let mut recalled: Vec<(u64, u64, Arc<Exchange>)> = Vec::new();
-        for cell in 0..shared.cells.len() as u32 {
-            let Some((stream, exchange)) = shared.stream_of(cell) else { continue };
-            // The pieces of a body that were passed on are on this link and nowhere else.
-            if !exchange.has_body_started() && self.page.recall(cell, stream) {
-                recalled.push((shared.cells[cell as usize].handed_at, exchange.born, exchange));
-                shared.release(&self.page, cell);
-            }
+        let recalled = shared.cells.recall_all();
+        self.note_lingering(&shared);
+        recalled
+    }
+
+    /// Looks at everything the worker holds.
+    pub fn look(&self) -> Look {
+        let mut shared = self.lock();
+        let look = shared.cells.look();
+        self.note_lingering(&shared);
+        look
+    }
+
+    /// Threads that are still in the application after the last byte of their answer.
+    pub fn occupied(&self) -> u32 {
+        if !self.has_lingering() {
+            return 0;
         }
-        recalled.sort_by_key(|(handed_at, born, _)| (*handed_at, *born));
-        recalled.into_iter().map(|(_, _, exchange)| exchange).collect()
+        let mut shared = self.lock();
+        let occupied = shared.cells.occupied();
+        self.note_lingering(&shared);
+        occupied
     }
 
-    /// Entered requests whose answer has not begun `limit` nanoseconds after they were entered. A WSGI thread that hangs
-    /// is stuck whether or not its client still waits; an event loop only loses the one request.
-    pub fn overdue(&self, now: u64, limit: u64) -> Vec<Arc<Exchange>> {
-        self.held(|cell, exchange| {
-            let is_due = match cell.phase {
-                Phase::Entered => !exchange.is_settled(),
-                Phase::Cancelled => !self.is_asgi(),
-                _ => false,
-            };
-            is_due && now.saturating_sub(cell.entered_at) > limit && exchange.reached() < Reached::Answering
-        })
+    /// Whether something of requests that are over is left in the worker.
+    pub fn has_lingering(&self) -> bool {
+        self.lingering.load(Ordering::Relaxed) > 0
     }
 
-    /// Whether a request has waited in the worker for more than `limit` nanoseconds without being entered: the worker
-    /// does not even read.
-    pub fn is_stuck(&self, now: u64, limit: u64) -> bool {
-        let shared = self.lock();
-        (0..).zip(&shared.cells).any(|(cell, entry)| {
-            entry.exchange.is_some()
-                && now.saturating_sub(entry.handed_at) > limit
-                && self.page.read(cell).is_some_and(|cell| cell.phase == Phase::Handed)
-        })
+    fn note_lingering(&self, shared: &Shared) {
+        self.lingering.store(shared.cells.lingering(), Ordering::Relaxed);
     }
 
-    fn held(&self, is_wanted: impl Fn(&Cell, &Exchange) -> bool) -> Vec<Arc<Exchange>> {
-        let shared = self.lock();
-        (0..shared.cells.len() as u32)
-            .filter_map(|index| Some((self.page.read(index)?, shared.stream_of(index)?.1)))
-            .filter(|(cell, exchange)| is_wanted(cell, exchange))
-            .map(|(_, exchange)| exchange)
-            .collect()
+    /// The requests that take too long.
+    pub fn judge(&self, now: u64, limit: u64) -> Vec<(StreamId, Arc<Exchange>, Verdict)> {
+        self.lock().cells.judge(self.is_asgi(), now, limit)
     }
 
     /// Ends the link and returns what the worker held, oldest first. The second call returns nothing.
     pub fn close(&self) -> Vec<Orphan> {
         let mut shared = self.lock();
         shared.is_closed = true;
-        let mut orphans: Vec<(u64, Orphan)> = Vec::new();
-        for cell in 0..shared.cells.len() as u32 {
-            let Some((stream, exchange)) = shared.stream_of(cell) else { continue };
-            // The swap decides, not the death: even a worker that still runs can no longer enter what was recalled.
-            let was_entered = !self.page.recall(cell, stream);
-            orphans.push((shared.cells[cell as usize].handed_at, Orphan { exchange, was_entered }));
-            shared.release(&self.page, cell);
-        }
+        let orphans = shared.cells.close();
         drop(shared);
         self.task.wake();
-        orphans.sort_by_key(|(handed_at, _)| *handed_at);
-        orphans.into_iter().map(|(_, orphan)| orphan).collect()
+        orphans
     }
 
     /// Takes note of frames. What a worker of ours cannot have meant ends the link.
     fn absorb(&self, frames: &mut Vec<Frame>, turn: &mut Turn) -> Result<(), LinkFault> {
         let mut deliveries: Vec<(Arc<Exchange>, Frame)> = Vec::with_capacity(frames.len());
+        let now = monotonic_now();
         let mut shared = self.lock();
         let mut fault = None;
         for frame in frames.drain(..) {
-            turn.frames += 1;
             if frame.stream == LINK {
                 // What came before the fault is still delivered: no other request may be stranded by it.
                 fault = self.absorb_greeting(&mut shared, &frame, turn).err();
@@ -258,25 +211,22 @@ impl Link {
                 }
                 continue;
             }
+            turn.has_moved |= shared.cells.note_frame(frame.stream);
             // A frame of a stream that ended here (its client left, it was recalled) is simply late.
-            let Some(exchange) = shared.exchange_of(frame.stream) else { continue };
-            let cell = frame.stream & CELL_MASK;
-            let is_last = is_last(&frame, shared.interface);
-            if (is_last || matches!(frame.kind, Kind::Head | Kind::Accept))
-                && let Some(facts) = self.page.read(cell)
-            {
-                exchange.note_entered(facts.entered_at);
-                if is_last && facts.service > 0 {
-                    turn.service_times.push(Duration::from_nanos(facts.service));
-                }
-            }
-            if is_last {
+            let Some(exchange) = shared.cells.exchange_of(frame.stream) else { continue };
+            self.complain_about_lost_file(&mut shared, &frame);
+            if is_last(&frame, shared.interface) {
+                turn.note_service(&shared.cells, &exchange, frame.stream, true);
                 turn.finished += 1;
-                shared.release(&self.page, cell);
+                let may_go_on = shared.interface == Interface::Wsgi && frame.kind != Kind::Abort;
+                shared.cells.end(frame.stream, may_go_on, now);
+            } else if matches!(frame.kind, Kind::Head | Kind::Accept) {
+                turn.note_service(&shared.cells, &exchange, frame.stream, false);
             }
             deliveries.push((exchange, frame));
         }
         let interface = shared.interface;
+        self.note_lingering(&shared);
         drop(shared);
         for (exchange, frame) in deliveries {
             let stream = frame.stream;
@@ -286,6 +236,17 @@ impl Link {
             }
         }
         fault.map_or(Ok(()), Err)
+    }
+
+    /// Said once: when there are no descriptors left, there are none for the next file either.
+    fn complain_about_lost_file(&self, shared: &mut Shared, frame: &Frame) {
+        if frame.kind == Kind::File && frame.descriptor.is_none() && !shared.has_lost_file {
+            shared.has_lost_file = true;
+            tracing::warn!(
+                "a file that worker {} answers with could not be taken: too many open files; raise the limit (ulimit -n)",
+                self.worker
+            );
+        }
     }
 
     fn absorb_greeting(&self, shared: &mut Shared, frame: &Frame, turn: &mut Turn) -> Result<(), LinkFault> {
@@ -310,26 +271,18 @@ impl Link {
     }
 }
 
-impl Shared {
-    fn exchange_of(&self, stream: StreamId) -> Option<Arc<Exchange>> {
-        let entry = self.cells.get((stream & CELL_MASK) as usize)?;
-        if entry.uses == stream >> CELL_BITS { entry.exchange.clone() } else { None }
-    }
-
-    fn stream_of(&self, cell: u32) -> Option<(StreamId, Arc<Exchange>)> {
-        let entry = &self.cells[cell as usize];
-        entry.exchange.clone().map(|exchange| (entry.uses << CELL_BITS | cell, exchange))
-    }
-
-    fn release(&mut self, page: &Page, cell: u32) {
-        self.cells[cell as usize].exchange = None;
-        page.free(cell);
-        self.free.push(cell);
+impl Turn {
+    fn note_service(&mut self, cells: &Cells, exchange: &Exchange, stream: StreamId, is_last: bool) {
+        let Some(facts) = cells.read(stream) else { return };
+        exchange.note_entered(facts.entered_at);
+        if is_last && facts.service > 0 {
+            self.service_times.push(Duration::from_nanos(facts.service));
+        }
     }
 }
 
-/// Whether the worker is done with the stream. An ASGI application may go on after its answer; `Done` tells when it
-/// has returned.
+/// Whether this is the worker's last frame of the stream. An ASGI application may go on after its answer; `Done` tells
+/// when it has returned.
 fn is_last(frame: &Frame, interface: Interface) -> bool {
     match (frame.kind, interface) {
         (Kind::Abort | Kind::Done, _) => true,
@@ -417,29 +370,34 @@ impl LinkTask<'_> {
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Err(LinkFault::End),
                 Err(error) => return Err(LinkFault::Io(error)),
             }
-            while let Some(frame) = self.inbound.next_frame()? {
-                frames.push(frame);
-            }
-            let mut turn = Turn::default();
-            let absorbed = self.link.absorb(&mut frames, &mut turn);
-            pool.turn(self.link, &turn);
-            absorbed?;
+            self.take_frames(&mut frames, pool)?;
         }
         Ok(())
+    }
+
+    /// Takes note of every whole frame. When one is bad, those before it count nevertheless.
+    fn take_frames(&mut self, frames: &mut Vec<Frame>, pool: &Arc<Pool>) -> Result<(), LinkFault> {
+        let fault = loop {
+            match self.inbound.next_frame() {
+                Ok(Some(frame)) => frames.push(frame),
+                Ok(None) => break None,
+                Err(error) => break Some(error),
+            }
+        };
+        let mut turn = Turn::default();
+        let absorbed = self.link.absorb(frames, &mut turn);
+        pool.turn(self.link, &turn);
+        absorbed?;
+        fault.map_or(Ok(()), |error| Err(error.into()))
     }
 
     /// Readiness may lag behind the socket; after the process is gone only a read tells the truth.
     fn read_the_rest(&mut self, pool: &Arc<Pool>) -> Result<(), LinkFault> {
         let mut frames = Vec::new();
         while matches!(self.inbound.receive(self.socket.get_ref().as_fd()), Ok(1..)) {
-            while let Some(frame) = self.inbound.next_frame()? {
-                frames.push(frame);
-            }
+            self.take_frames(&mut frames, pool)?;
         }
-        let mut turn = Turn::default();
-        let absorbed = self.link.absorb(&mut frames, &mut turn);
-        pool.turn(self.link, &turn);
-        absorbed.and(Err(LinkFault::End))
+        Err(LinkFault::End)
     }
 
     fn write(&mut self, context: &mut Context<'_>) -> io::Result<()> {

@@ -1,13 +1,18 @@
 //! From the decision "the application answers" to a worker's answer.
 
 pub mod balance;
+mod cells;
+pub mod conversation;
 pub mod error;
 pub mod exchange;
 pub mod failover;
 pub mod link;
+mod obituary;
 pub mod pool;
 pub mod request;
 mod spool;
+mod sweep;
+pub mod watch;
 
 use std::time::Duration;
 

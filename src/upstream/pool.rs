@@ -4,20 +4,22 @@
 //! one that gets it a moment ahead of time and from which it can be recalled. Everything else waits here, in order.
 
 use super::Settings;
-use super::balance::{self, Candidate, RECALL_AFTER, ServiceTime};
+use super::balance::{self, Candidate, ServiceTime};
+use super::cells::Orphan;
+pub use super::conversation::{Conversation, Sender};
 use super::error::{Cause, Reached, UpstreamError};
-use super::exchange::{Event, Exchange, SpoolLimits};
+use super::exchange::{Exchange, SpoolLimits};
 use super::failover::{self, Decision};
 use super::link::{self, Link, Turn};
+use super::obituary::{self, End, Inside};
 use super::request::EncodedRequest;
+use super::sweep::Rhythm;
 use crate::roster::{Notice, Report, UpstreamEnd, WorkerNumber};
 use monoceros_wire::frame::{Kind, LINK};
 use monoceros_wire::sys::monotonic_now;
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
@@ -32,11 +34,8 @@ pub fn enter_thread(index: usize) {
     THREAD.set(index);
 }
 
-/// How often deadlines are looked at while requests are on their way.
-const DEADLINE_TICK: Duration = Duration::from_millis(50);
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum MemberState {
+pub(super) enum MemberState {
     Booting,
     Serving,
     /// Finishes what it holds; `told` once the drain frame was sent.
@@ -46,51 +45,61 @@ enum MemberState {
 }
 
 #[derive(Debug)]
-struct MemberEntry {
-    link: Arc<Link>,
-    state: MemberState,
-    slots: u32,
-    in_flight: u32,
+pub(super) struct MemberEntry {
+    pub(super) link: Arc<Link>,
+    pub(super) state: MemberState,
+    pub(super) slots: u32,
+    pub(super) in_flight: u32,
     service: ServiceTime,
-    /// When the worker last answered, or was handed something while idle.
-    progress_at: u64,
-    /// Made no progress for a while: gets nothing ahead of time until it does.
-    is_slow: bool,
+    /// When the worker last took up or finished a request, as far as is known.
+    pub(super) progress_at: u64,
+    /// Takes up nothing: gets nothing more until it does.
+    pub(super) is_slow: bool,
+    /// When that was last seen.
+    pub(super) slow_since: u64,
+    /// For how long it had taken up nothing at the last look.
+    pub(super) waited: Duration,
 }
 
 impl MemberEntry {
+    fn new(link: Arc<Link>) -> Self {
+        Self {
+            link,
+            state: MemberState::Booting,
+            slots: 0,
+            in_flight: 0,
+            service: ServiceTime::default(),
+            progress_at: 0,
+            is_slow: false,
+            slow_since: 0,
+            waited: Duration::ZERO,
+        }
+    }
+
     fn candidate(&self, thread: usize) -> Candidate {
-        let ahead = if self.is_slow || self.link.is_asgi() {
-            0
-        } else {
-            balance::ahead(self.service.estimate()).saturating_mul(self.slots)
-        };
-        let slots = if self.state == MemberState::Serving { self.slots } else { 0 };
+        let ahead =
+            if self.link.is_asgi() { 0 } else { balance::ahead(self.service.estimate()).saturating_mul(self.slots) };
+        let slots = if self.state == MemberState::Serving && !self.is_slow { self.slots } else { 0 };
         Candidate {
             slots,
             in_flight: self.in_flight,
+            occupied: self.link.occupied(),
             ahead: if slots == 0 { 0 } else { ahead },
             is_near: self.link.thread() == thread,
         }
     }
-
-    /// Something is, or may be at any moment, handed out ahead of time.
-    fn may_hold_ahead(&self) -> bool {
-        self.in_flight > 0 && (self.holds_ahead() || self.candidate(usize::MAX).ahead > 0)
-    }
-
-    fn holds_ahead(&self) -> bool {
-        self.in_flight > self.slots
-    }
 }
 
 #[derive(Debug, Default)]
-struct State {
-    members: Vec<MemberEntry>,
-    queue: VecDeque<Arc<Exchange>>,
+pub(super) struct State {
+    pub(super) members: Vec<MemberEntry>,
+    pub(super) queue: VecDeque<Arc<Exchange>>,
     is_closed: bool,
-    is_ticking: bool,
+    pub(super) rhythm: Rhythm,
+    /// When deadlines are looked at next.
+    pub(super) deadlines_at: u64,
     joined: usize,
+    ticker: Arc<Notify>,
 }
 
 /// What the pool holds at one moment.
@@ -115,20 +124,22 @@ pub struct Pool {
     settings: Settings,
     state: Mutex<State>,
     reports: mpsc::UnboundedSender<Report>,
-    ticker: Notify,
+    pub(super) ticker: Arc<Notify>,
 }
 
 impl Pool {
-    /// Makes the pool of one application. [`Pool::follow`] and [`Pool::tick`] must run for it to work.
+    /// Makes the pool of one application; [`start`] makes it work.
     pub fn new(settings: Settings, reports: mpsc::UnboundedSender<Report>) -> Arc<Self> {
-        Arc::new(Self { settings, state: Mutex::default(), reports, ticker: Notify::new() })
+        let ticker = Arc::new(Notify::new());
+        let state = State { ticker: Arc::clone(&ticker), ..State::default() };
+        Arc::new(Self { settings, state: Mutex::new(state), reports, ticker })
     }
 
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -150,15 +161,12 @@ impl Pool {
             // On its way.
         } else if state.queue.len() < self.settings.queue_size {
             state.queue.push_back(Arc::clone(&exchange));
+            state.hasten(Rhythm::Slow);
         } else {
             return Err(refusal(Cause::QueueFull));
         }
-        if !state.is_ticking {
-            state.is_ticking = true;
-            self.ticker.notify_one();
-        }
         drop(state);
-        Ok(Conversation { exchange, pool: Arc::clone(self) })
+        Ok(Conversation::new(exchange, Arc::clone(self)))
     }
 
     /// Refuses new requests and fails those that wait; what the workers hold goes on.
@@ -221,15 +229,7 @@ impl Pool {
             Ok(opened) => opened,
             Err(error) => return self.report(Report::LinkLost { worker, reason: error.to_string() }),
         };
-        state.members.push(MemberEntry {
-            link: Arc::clone(&link),
-            state: MemberState::Booting,
-            slots: 0,
-            in_flight: 0,
-            service: ServiceTime::default(),
-            progress_at: 0,
-            is_slow: false,
-        });
+        state.members.push(MemberEntry::new(Arc::clone(&link)));
         drop(state);
         if let Some(thread) = threads.get(thread) {
             thread.spawn(link::run(link, socket, Arc::clone(self)));
@@ -242,11 +242,12 @@ impl Pool {
         member.state = MemberState::Draining { told: false };
         let recalled = member.link.recall_all();
         member.in_flight = member.in_flight.saturating_sub(recalled.len() as u32);
+        let now = monotonic_now();
         for exchange in &recalled {
-            exchange.unbind();
+            exchange.queue_again(now);
         }
         state.requeue(recalled);
-        state.settle(monotonic_now());
+        state.settle(now);
         let is_serving = state.members.iter().any(|member| member.state == MemberState::Serving);
         if state.is_closed && !is_serving {
             let waiting = std::mem::take(&mut state.queue);
@@ -268,7 +269,8 @@ impl Pool {
             let report = Report::Ready { worker: link.worker(), interface: ready.interface, slots: ready.slots };
             self.report(report);
         }
-        if turn.frames > 0 {
+        // The next piece of an answer is no progress for those who wait behind it.
+        if turn.finished > 0 || turn.has_moved {
             member.progress_at = now;
             member.is_slow = false;
         }
@@ -276,7 +278,7 @@ impl Pool {
         for sample in &turn.service_times {
             member.service.observe(*sample);
         }
-        if turn.finished > 0 || turn.ready.is_some() {
+        if turn.finished > 0 || turn.has_moved || turn.ready.is_some() {
             state.settle(now);
         }
         drop(state);
@@ -287,114 +289,68 @@ impl Pool {
 
     /// A worker is gone: what it held is repeated elsewhere or answered, as [`failover`] decides.
     pub(super) fn lose(&self, link: &Arc<Link>) {
+        let now = monotonic_now();
         let mut state = self.lock();
         state.members.retain(|member| !Arc::ptr_eq(&member.link, link));
         let mut again = Vec::new();
-        let mut failed = Vec::new();
+        let mut inside = Vec::new();
         for orphan in link.close() {
-            let exchange = orphan.exchange;
-            if exchange.is_settled() {
-                continue;
+            let end = self.bury(&state, &orphan, now);
+            if end == End::GivenToAnother {
+                again.push(Arc::clone(&orphan.exchange));
             }
-            let known = exchange.reached();
-            let reached = match (known, orphan.was_entered) {
-                (Reached::Answering, _) => Reached::Answering,
-                (_, true) => Reached::Entered,
-                (_, false) => Reached::Handed,
-            };
-            match failover::decide(Cause::WorkerDied, reached, exchange.traits(), self.settings.retries) {
-                Decision::Retry if !state.is_closed && exchange.unbind_after_death(reached) => again.push(exchange),
-                _ => failed.push((exchange, reached)),
+            if let Some(entered_at) = orphan.entered_at {
+                let duration = Duration::from_nanos(now.saturating_sub(entered_at));
+                inside.push(Inside { label: orphan.exchange.request.label(), duration, end });
             }
         }
         state.requeue(again);
-        state.settle(monotonic_now());
+        state.settle(now);
         drop(state);
-        for (exchange, reached) in failed {
-            if reached == Reached::Entered {
-                exchange.set_entered();
-            }
-            exchange.fail(Cause::WorkerDied);
+        if let Some(line) = obituary::line(link.worker(), &inside) {
+            tracing::warn!("{line}");
         }
     }
 
+    /// Decides about a request whose worker is gone, and does what is decided, except that it does not queue it again.
+    fn bury(&self, state: &State, orphan: &Orphan, now: u64) -> End {
+        let exchange = &orphan.exchange;
+        if exchange.is_settled() {
+            return End::Ended(exchange.fate());
+        }
+        let reached = match (exchange.reached(), orphan.entered_at) {
+            (Reached::Answering, _) => Reached::Answering,
+            (_, Some(_)) => Reached::Entered,
+            (_, None) => Reached::Handed,
+        };
+        let decision = failover::decide(Cause::WorkerDied, reached, exchange.traits(), self.settings.retries);
+        if decision == Decision::Retry && !state.is_closed && exchange.unbind_after_death(reached) {
+            exchange.queue_again(now);
+            return End::GivenToAnother;
+        }
+        if reached == Reached::Entered {
+            exchange.set_entered();
+        }
+        // It was not executed, and would have been given to another worker if the server were not stopping.
+        let is_untouched = decision == Decision::Retry && reached == Reached::Handed && state.is_closed;
+        exchange.fail(if is_untouched { Cause::Unavailable } else { Cause::WorkerDied });
+        if reached == Reached::Answering { End::CutOff } else { End::Ended(exchange.fate()) }
+    }
+
     /// The client of this exchange has left, or has all it wanted.
-    fn abandon(&self, exchange: &Arc<Exchange>) {
+    pub(super) fn abandon(&self, exchange: &Arc<Exchange>) {
+        let now = monotonic_now();
         // Under the pool's lock no request changes its place.
         let mut state = self.lock();
         match exchange.abandon() {
             None => state.queue.retain(|waiting| !Arc::ptr_eq(waiting, exchange)),
             Some(binding) => {
-                if binding.link.cancel(&binding)
+                if binding.link.cancel(&binding, now)
                     && let Some(member) = state.member(binding.link.worker())
                 {
                     member.in_flight = member.in_flight.saturating_sub(1);
                     state.settle(monotonic_now());
                 }
-            }
-        }
-    }
-
-    /// Looks after deadlines and recalls, for ever.
-    pub async fn tick(self: Arc<Self>) {
-        loop {
-            let Some(pause) = self.sweep(monotonic_now()) else {
-                self.ticker.notified().await;
-                continue;
-            };
-            tokio::time::sleep(pause).await;
-        }
-    }
-
-    /// One look at everything. Returns when to look again; `None` when nothing is on its way.
-    fn sweep(&self, now: u64) -> Option<Duration> {
-        let mut state = self.lock();
-        let queue_limit = self.settings.queue_timeout.as_nanos() as u64;
-        let mut expired = Vec::new();
-        state.queue.retain(|exchange| {
-            let is_expired = queue_limit > 0 && now.saturating_sub(exchange.born) > queue_limit;
-            if is_expired {
-                expired.push(Arc::clone(exchange));
-            }
-            !is_expired
-        });
-        let recalled = state.recall_from_slow(now);
-        if !recalled.is_empty() {
-            state.requeue(recalled);
-            state.settle(now);
-        }
-        self.end_overdue(&state, now);
-        let may_hold_ahead = state.members.iter().any(MemberEntry::may_hold_ahead);
-        let is_busy = !state.queue.is_empty() || state.members.iter().any(|member| member.in_flight > 0);
-        state.is_ticking = is_busy;
-        drop(state);
-        for exchange in expired {
-            exchange.fail(Cause::QueueTimeout);
-        }
-        is_busy.then_some(if may_hold_ahead { RECALL_AFTER } else { DEADLINE_TICK })
-    }
-
-    /// Tells the clients of requests that take too long, and the supervisor about their workers. Under the pool's lock,
-    /// so that no request has moved on meanwhile.
-    fn end_overdue(&self, state: &State, now: u64) {
-        let limit = self.settings.request_timeout.as_nanos() as u64;
-        if limit == 0 {
-            return;
-        }
-        for member in state.members.iter().filter(|member| member.in_flight > 0) {
-            let worker = member.link.worker();
-            for exchange in member.link.overdue(now, limit) {
-                if !exchange.is_settled() {
-                    exchange.set_entered();
-                    exchange.fail(Cause::Timeout);
-                    if let Some(binding) = exchange.binding() {
-                        binding.link.cancel(&binding);
-                    }
-                }
-                self.report(Report::Overdue { worker });
-            }
-            if member.link.is_stuck(now, limit) {
-                self.report(Report::Stuck { worker });
             }
         }
     }
@@ -408,29 +364,37 @@ impl State {
     /// Hands a request to the best worker. False when it has to wait.
     fn hand(&mut self, exchange: &Arc<Exchange>, now: u64) -> bool {
         let thread = THREAD.get();
-        let Some(index) = balance::choose(self.members.iter().map(|member| member.candidate(thread))) else {
-            return false;
-        };
-        let member = &mut self.members[index];
-        if !member.link.hand(exchange, now) {
-            return false;
+        while let Some(index) = balance::choose(self.members.iter().map(|member| member.candidate(thread))) {
+            let member = &mut self.members[index];
+            if member.link.hand(exchange, now) {
+                member.in_flight += 1;
+                self.hasten(Rhythm::Quick);
+                return true;
+            }
+            // Its link is about to end, or its cells are full of what it has not come past.
+            member.is_slow = true;
+            member.slow_since = now;
         }
-        if member.in_flight == 0 {
-            member.progress_at = now;
+        false
+    }
+
+    /// Sees to it that the pool is looked at often enough.
+    fn hasten(&mut self, rhythm: Rhythm) {
+        if self.rhythm < rhythm {
+            self.rhythm = rhythm;
+            self.ticker.notify_one();
         }
-        member.in_flight += 1;
-        true
     }
 
     /// Puts requests back to the head of the queue, keeping their order. They may exceed its size: they were admitted.
-    fn requeue(&mut self, exchanges: Vec<Arc<Exchange>>) {
+    pub(super) fn requeue(&mut self, exchanges: Vec<Arc<Exchange>>) {
         for exchange in exchanges.into_iter().rev() {
             self.queue.push_front(exchange);
         }
     }
 
     /// After a place became free: hands out what waits, and lets drained workers go.
-    fn settle(&mut self, now: u64) {
+    pub(super) fn settle(&mut self, now: u64) {
         while let Some(exchange) = self.queue.pop_front() {
             if !self.hand(&exchange, now) {
                 self.queue.push_front(exchange);
@@ -444,107 +408,10 @@ impl State {
             }
         }
     }
-
-    /// Takes back what sits behind a slow request.
-    fn recall_from_slow(&mut self, now: u64) -> Vec<Arc<Exchange>> {
-        let limit = RECALL_AFTER.as_nanos() as u64;
-        let mut recalled = Vec::new();
-        for member in &mut self.members {
-            if !member.holds_ahead() || now.saturating_sub(member.progress_at) <= limit {
-                continue;
-            }
-            member.is_slow = true;
-            let taken = member.link.recall_all();
-            member.in_flight = member.in_flight.saturating_sub(taken.len() as u32);
-            for exchange in &taken {
-                exchange.unbind();
-            }
-            recalled.extend(taken);
-        }
-        recalled.sort_by_key(|exchange| exchange.born);
-        recalled
-    }
 }
 
 fn refusal(cause: Cause) -> UpstreamError {
     UpstreamError { cause, reached: Reached::Queued, worker: None }
-}
-
-/// One request's way through the pool, seen by the front. Dropping it tells everybody that nobody waits any more.
-#[derive(Debug)]
-pub struct Conversation {
-    exchange: Arc<Exchange>,
-    pool: Arc<Pool>,
-}
-
-impl Conversation {
-    /// The next event.
-    pub fn poll_next(&self, context: &mut Context<'_>) -> Poll<Event> {
-        self.exchange.poll_next(context).map(|(event, grant)| {
-            if let Some((binding, amount)) = grant {
-                binding.link.send(binding.stream, Kind::Window, 0, &amount.to_le_bytes());
-            }
-            event
-        })
-    }
-
-    /// The next event.
-    pub async fn next(&self) -> Event {
-        poll_fn(|context| self.poll_next(context)).await
-    }
-
-    /// A handle that sends streamed body or messages, for another task.
-    pub fn sender(&self) -> Sender {
-        Sender { exchange: Arc::clone(&self.exchange) }
-    }
-
-    /// The worker that answers, or answered last.
-    pub fn worker(&self) -> Option<WorkerNumber> {
-        self.exchange.last_worker()
-    }
-
-    /// How long the request waited for the application, once the answer has begun.
-    pub fn waited(&self) -> Option<Duration> {
-        self.exchange.waited()
-    }
-}
-
-impl Drop for Conversation {
-    fn drop(&mut self) {
-        if !self.exchange.is_settled() {
-            self.pool.abandon(&self.exchange);
-        }
-    }
-}
-
-/// Sends what follows a request: the pieces of a streamed body, or WebSocket messages.
-#[derive(Debug, Clone)]
-pub struct Sender {
-    exchange: Arc<Exchange>,
-}
-
-impl Sender {
-    /// Sends bytes as frames of `kind`, waiting for the worker to take them. `end` goes with the last frame, `flags`
-    /// with every one.
-    pub async fn send(&self, kind: Kind, flags: u8, end: u8, mut bytes: bytes::Bytes) -> Result<(), UpstreamError> {
-        loop {
-            let wanted = bytes.len().min(monoceros_wire::DATA_CHUNK_MAX) as u32;
-            let (binding, amount) = poll_fn(|context| self.exchange.poll_credit(context, wanted)).await?;
-            let piece = bytes.split_to(amount as usize);
-            let last = if bytes.is_empty() { end } else { 0 };
-            binding.link.send(binding.stream, kind, flags | last, &piece);
-            if bytes.is_empty() {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Sends one short frame as soon as the request is with a worker, outside the flow control.
-    pub async fn send_now(&self, kind: Kind, payload: Vec<u8>) -> Result<(), UpstreamError> {
-        let (binding, _) = poll_fn(|context| self.exchange.poll_credit(context, 0)).await?;
-        binding.link.send(binding.stream, kind, 0, &payload);
-        Ok(())
-    }
 }
 
 /// The two tasks of a pool, for the runtime that hosts them.

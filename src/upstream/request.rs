@@ -4,7 +4,7 @@ use super::failover::RequestTraits;
 use bytes::{Bytes, BytesMut};
 use monoceros_wire::codec::FieldTooLong;
 use monoceros_wire::frame::{FLAG_END, Kind, StreamId};
-use monoceros_wire::message::{self, Field, RequestFacts};
+use monoceros_wire::message::{self, Field, Request, RequestFacts};
 use monoceros_wire::outbound::Outbound;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -56,6 +56,17 @@ impl EncodedRequest {
             }
             RequestBody::Stream => outbound.push_parts(stream, Kind::Request, 0, &[&cell, &self.head]),
         }
+    }
+
+    /// Method and path, for the log.
+    pub fn label(&self) -> String {
+        const PATH_MAX: usize = 200;
+        let payload = Bytes::from([&[0; 4], &self.head[..]].concat());
+        let Ok(request) = Request::decode(&payload) else { return "a request".to_owned() };
+        let RequestFacts { method, path, .. } = request.facts;
+        let shown = &path[..path.len().min(PATH_MAX)];
+        let more = if shown.len() < path.len() { "…" } else { "" };
+        format!("{} {}{more}", method.escape_ascii(), shown.escape_ascii())
     }
 
     /// What decides about a second hand-out.

@@ -140,13 +140,33 @@ impl MockWorker {
         self.page.is_cancelled(seen.cell, seen.stream)
     }
 
+    /// A whole answer; then the application returns.
     pub async fn answer(&mut self, seen: &RequestSeen, status: u16, body: &[u8]) {
         self.head(seen, status, body, true).await;
+        self.finish(seen);
+    }
+
+    /// An answer and what is no frame, in one write.
+    pub async fn answer_and_nonsense(&mut self, seen: &RequestSeen, status: u16, body: &[u8]) {
+        let mut payload = bytes::BytesMut::new();
+        encode_response(&mut payload, status, []).unwrap();
+        payload.extend_from_slice(body);
+        let mut outbound = Outbound::default();
+        outbound.push(seen.stream, Kind::Head, FLAG_END, &payload);
+        let bytes = [outbound.bytes(), &[0xff; 12]].concat();
+        let socket = self.socket.as_ref().expect("alive");
+        socket.writable().await.unwrap().retain_ready();
+        assert_eq!(sys::send(socket.get_ref().as_fd(), &bytes, &[]).unwrap(), bytes.len());
+    }
+
+    /// What a worker does when the application has returned.
+    pub fn finish(&self, seen: &RequestSeen) {
+        self.page.finish(seen.cell, seen.stream);
     }
 
     pub async fn answer_after(&mut self, seen: &RequestSeen, status: u16, body: &[u8], service: Duration) {
         self.page.record_service(seen.cell, service.as_nanos() as u64);
-        self.head(seen, status, body, true).await;
+        self.answer(seen, status, body).await;
     }
 
     pub async fn head(&mut self, seen: &RequestSeen, status: u16, body: &[u8], is_end: bool) {
@@ -162,6 +182,9 @@ impl MockWorker {
         self.wait_for_credit(seen, bytes.len() as i64).await;
         self.spend(seen, bytes.len());
         self.send(seen.stream, Kind::Data, u8::from(is_end) * FLAG_END, bytes).await;
+        if is_end {
+            self.finish(seen);
+        }
     }
 
     fn spend(&mut self, seen: &RequestSeen, bytes: usize) {

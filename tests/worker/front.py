@@ -38,7 +38,7 @@ DATA_CHUNK_MAX = 64 << 10
 BODY_INLINE_MAX = 256 << 10
 RESPONSE_WINDOW = 1 << 20
 REQUEST_WINDOW = 256 << 10
-DESCRIPTORS_PER_SEND = 16
+DESCRIPTORS_PER_MESSAGE = 16
 
 END, DESCRIPTOR, TEXT = 1, 2, 4
 LINK = 0
@@ -58,7 +58,7 @@ class Kind(enum.IntEnum):
 class Phase(enum.IntEnum):
     """`page::Phase`."""
 
-    FREE, HANDED, ENTERED, RECALLED, CANCELLED, FINISHED = range(6)
+    FREE, HANDED, ENTERED, RECALLED, CANCELLED, FINISHED, PASSED = range(7)
 
 
 class TimedOut(AssertionError):
@@ -692,7 +692,7 @@ class Worker:
     def _receive(self) -> bool:
         """Reads once and sorts whole frames into their queues. False at the end or when there is nothing."""
         try:
-            data, descriptors, _, _ = socket.recv_fds(self.socket, 256 << 10, DESCRIPTORS_PER_SEND)
+            data, descriptors, _, _ = socket.recv_fds(self.socket, 256 << 10, DESCRIPTORS_PER_MESSAGE)
         except BlockingIOError:
             return False
         except OSError as error:

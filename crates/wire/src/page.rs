@@ -10,10 +10,14 @@
 //!                          │                    │
 //!                    front │ (recall)     front │ (client gone)
 //!                          ▼                    ▼
-//!                       Recalled            Cancelled
+//!                       Recalled            Cancelled ──────────▶ Finished
+//!                          │ worker
+//!                          ▼
+//!                        Passed
 //! ```
 //! A recalled request is the front's again, whatever the worker does: the worker's swap `Handed → Entered` fails and it
-//! drops the request silently. The stream id in the word makes a reused cell harmless.
+//! drops the request silently. By `Recalled → Passed` the front sees that the worker has come past the frame of it. The
+//! stream id in the word makes a reused cell harmless.
 
 use crate::CELLS_MAX;
 use crate::frame::StreamId;
@@ -43,6 +47,8 @@ pub enum Phase {
     Cancelled = 4,
     /// The application returned.
     Finished = 5,
+    /// Taken back, and the worker has come past the frame that handed it over.
+    Passed = 6,
 }
 
 impl Phase {
@@ -53,6 +59,7 @@ impl Phase {
             3 => Self::Recalled,
             4 => Self::Cancelled,
             5 => Self::Finished,
+            6 => Self::Passed,
             _ => Self::Free,
         }
     }
@@ -170,12 +177,15 @@ impl Page {
     /// and the thread are stored first, so whoever sees `Entered` sees them too.
     pub fn enter(&self, index: u32, stream: StreamId, now: u64, thread: u64) -> bool {
         let Some(cell) = self.cell(index) else { return false };
-        if cell[0].load(Ordering::Acquire) != word(stream, Phase::Handed) {
-            return false;
+        if cell[0].load(Ordering::Acquire) == word(stream, Phase::Handed) {
+            cell[1].store(now, Ordering::Relaxed);
+            cell[2].store(thread, Ordering::Relaxed);
+            if self.swap(index, stream, Phase::Handed, Phase::Entered) {
+                return true;
+            }
         }
-        cell[1].store(now, Ordering::Relaxed);
-        cell[2].store(thread, Ordering::Relaxed);
-        self.swap(index, stream, Phase::Handed, Phase::Entered)
+        self.swap(index, stream, Phase::Recalled, Phase::Passed);
+        false
     }
 
     /// Worker: whether anybody still waits for the answer.
@@ -196,10 +206,12 @@ impl Page {
         self.words()[ANSWERED].load(Ordering::Relaxed)
     }
 
-    /// Worker: the application has returned.
+    /// Worker: the application has returned, whether or not anybody still waited.
     pub fn finish(&self, index: u32, stream: StreamId) {
         self.words()[ANSWERED].fetch_add(1, Ordering::Relaxed);
-        let _ = self.swap(index, stream, Phase::Entered, Phase::Finished);
+        if !self.swap(index, stream, Phase::Entered, Phase::Finished) {
+            self.swap(index, stream, Phase::Cancelled, Phase::Finished);
+        }
     }
 
     fn swap(&self, index: u32, stream: StreamId, from: Phase, to: Phase) -> bool {

@@ -1,13 +1,14 @@
 //! System calls of the link: `sendmsg`/`recvmsg` with descriptors, memory files, shared mappings, the clock.
 #![expect(unsafe_code, reason = "mapping shared memory and receiving into spare capacity cannot be said in safe Rust")]
 
-use crate::DESCRIPTORS_PER_SEND;
+use crate::DESCRIPTORS_PER_MESSAGE;
 use bytes::BytesMut;
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags,
 };
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -16,11 +17,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr;
 use std::sync::atomic::AtomicU64;
 
-/// Receives into the spare capacity of `buffer`; received descriptors are close-on-exec.
+/// Receives into the spare capacity of `buffer`; received descriptors are close-on-exec. One for which this process
+/// had no number left is `None`: a message carries at most one, so it is certain which.
 pub fn receive(
     socket: BorrowedFd<'_>,
     buffer: &mut BytesMut,
-    descriptors: &mut VecDeque<OwnedFd>,
+    descriptors: &mut VecDeque<Option<OwnedFd>>,
 ) -> io::Result<usize> {
     let length = buffer.len();
     let spare = buffer.spare_capacity_mut();
@@ -29,13 +31,16 @@ pub fn receive(
     }
     // SAFETY: the slice covers exactly the spare capacity, is only written to (by the kernel), and lives for this call.
     let slice = unsafe { std::slice::from_raw_parts_mut(spare.as_mut_ptr().cast::<u8>(), spare.len()) };
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_PER_SEND))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_PER_MESSAGE))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let received = rustix::net::recvmsg(socket, &mut [IoSliceMut::new(slice)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(rights) = message {
-            descriptors.extend(rights);
+            descriptors.extend(rights.map(Some));
         }
+    }
+    if received.flags.contains(ReturnFlags::CTRUNC) {
+        descriptors.push_back(None);
     }
     // SAFETY: the kernel has initialised this many bytes of the spare capacity.
     unsafe { buffer.set_len(length + received.bytes) };
@@ -61,7 +66,7 @@ fn send_flagged(
     if descriptors.is_empty() {
         return Ok(rustix::net::send(socket, bytes, flags)?);
     }
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_PER_SEND))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_PER_MESSAGE))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many descriptors for one message"));
@@ -72,7 +77,7 @@ fn send_flagged(
 /// Receives one message of a `SOCK_SEQPACKET` socket; `None` is the end. A message that does not fit is an error.
 pub fn receive_packet(socket: BorrowedFd<'_>, limit: usize) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
     let mut bytes = vec![0; limit];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_PER_SEND))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_PER_MESSAGE))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let received =
         rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
@@ -82,7 +87,7 @@ pub fn receive_packet(socket: BorrowedFd<'_>, limit: usize) -> io::Result<Option
             descriptors.extend(rights);
         }
     }
-    if received.flags.contains(rustix::net::ReturnFlags::TRUNC) {
+    if received.flags.contains(ReturnFlags::TRUNC) {
         return Err(Errno::MSGSIZE.into());
     }
     bytes.truncate(received.bytes);

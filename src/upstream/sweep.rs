@@ -1,0 +1,174 @@
+//! The pool's housekeeping: deadlines, and requests that sit in a worker which does not take them up.
+//!
+//! Deadlines are swept, not armed: there is no timer per request.
+
+use super::balance::{Place, RECALL_AFTER, is_worth_recalling};
+use super::error::Cause;
+use super::pool::{MemberEntry, MemberState, Pool, State};
+use super::watch::{Look, Verdict};
+use crate::roster::Report;
+use monoceros_wire::sys::monotonic_now;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often deadlines are looked at while requests are on their way.
+const DEADLINE_TICK: Duration = Duration::from_millis(50);
+
+/// How often the pool is looked at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Rhythm {
+    /// Nothing is on its way.
+    #[default]
+    Rest,
+    /// For the deadlines.
+    Slow,
+    /// Something was handed over and not taken up.
+    Quick,
+}
+
+impl Pool {
+    /// Looks after deadlines and recalls, for ever.
+    pub(super) async fn tick(self: Arc<Self>) {
+        loop {
+            match self.sweep(monotonic_now()) {
+                Rhythm::Rest => self.ticker.notified().await,
+                Rhythm::Quick => tokio::time::sleep(RECALL_AFTER).await,
+                Rhythm::Slow => {
+                    // Whoever hands something over calls earlier.
+                    let _ = tokio::time::timeout(DEADLINE_TICK, self.ticker.notified()).await;
+                }
+            }
+        }
+    }
+
+    /// One look at everything. Returns how soon to look again.
+    fn sweep(&self, now: u64) -> Rhythm {
+        let mut state = self.lock();
+        let is_waiting = state.recall_from_slow(now);
+        state.settle(now);
+        if now >= state.deadlines_at {
+            state.deadlines_at = now + DEADLINE_TICK.as_nanos() as u64;
+            self.end_waiting(&mut state, now);
+            self.end_overdue(&state, now);
+        }
+        let is_busy = !state.queue.is_empty() || state.members.iter().any(MemberEntry::is_busy);
+        // Whoever is slow may go on without a word to us.
+        let is_held_up = !state.queue.is_empty() && state.members.iter().any(|member| member.is_slow);
+        state.rhythm = match (is_waiting || is_held_up, is_busy) {
+            (true, _) => Rhythm::Quick,
+            (false, true) => Rhythm::Slow,
+            (false, false) => Rhythm::Rest,
+        };
+        state.rhythm
+    }
+
+    /// Ends what has waited too long for a worker.
+    fn end_waiting(&self, state: &mut State, now: u64) {
+        let limit = self.settings().queue_timeout.as_nanos() as u64;
+        if limit > 0 {
+            state.queue.retain(|exchange| {
+                let is_expired = now.saturating_sub(exchange.queued_at()) > limit;
+                if is_expired {
+                    exchange.fail(Cause::QueueTimeout);
+                }
+                !is_expired
+            });
+        }
+    }
+
+    /// Tells the clients of requests that take too long, and the supervisor about their workers. Under the pool's lock,
+    /// so that no request has moved on meanwhile.
+    fn end_overdue(&self, state: &State, now: u64) {
+        let limit = self.settings().request_timeout.as_nanos() as u64;
+        if limit == 0 {
+            return;
+        }
+        for member in state.members.iter().filter(|member| member.is_busy()) {
+            let worker = member.link.worker();
+            let (mut is_overdue, mut lost) = (false, 0);
+            for (_, exchange, verdict) in member.link.judge(now, limit) {
+                match verdict {
+                    Verdict::Fine => {}
+                    Verdict::Late => {
+                        is_overdue = true;
+                        exchange.set_entered();
+                        exchange.fail(Cause::Timeout);
+                        if let Some(binding) = exchange.binding() {
+                            binding.link.cancel(&binding, now);
+                        }
+                    }
+                    Verdict::Overstays if member.link.is_asgi() => lost += 1,
+                    Verdict::Overstays => is_overdue = true,
+                }
+            }
+            if is_overdue {
+                self.report(Report::Overdue { worker });
+            }
+            if lost > 0 && lost * 2 >= member.slots {
+                self.report(Report::Leaking { worker, lost, slots: member.slots });
+            }
+            // A thread that is in the application takes nothing; there must be one that could.
+            let look = member.link.look();
+            if look.inside < member.slots && look.waited(now, member.progress_at) > limit {
+                self.report(Report::Stuck { worker });
+            }
+        }
+    }
+}
+
+impl State {
+    /// Takes back what sits in a worker that does not take it up. True when something waits in a worker.
+    fn recall_from_slow(&mut self, now: u64) -> bool {
+        let mut is_waiting = false;
+        for member in &mut self.members {
+            let look = if member.is_busy() { member.link.look() } else { Look::default() };
+            member.observe(&look, now);
+            is_waiting |= look.waiting_since.is_some();
+        }
+        if !is_waiting {
+            return false;
+        }
+        let mut recalled = Vec::new();
+        let places: Vec<Place> = self.members.iter().map(MemberEntry::place).collect();
+        for index in 0..self.members.len() {
+            let member = &mut self.members[index];
+            if is_worth_recalling(&places, index) {
+                let taken = member.link.recall_all();
+                member.in_flight = member.in_flight.saturating_sub(taken.len() as u32);
+                recalled.extend(taken);
+            }
+        }
+        recalled.sort_by_key(|exchange| exchange.born);
+        self.requeue(recalled);
+        true
+    }
+}
+
+impl MemberEntry {
+    /// Something of a request is in the worker.
+    fn is_busy(&self) -> bool {
+        self.in_flight > 0 || self.link.has_lingering()
+    }
+
+    fn place(&self) -> Place {
+        let is_serving = self.state == MemberState::Serving;
+        let slots = if is_serving { self.slots } else { 0 };
+        Place { slots, in_flight: self.in_flight + self.link.occupied(), is_slow: self.is_slow, waited: self.waited }
+    }
+
+    /// Takes note of a look: whoever takes up nothing gets nothing more until it does.
+    fn observe(&mut self, look: &Look, now: u64) {
+        if look.has_moved {
+            self.progress_at = now;
+        }
+        self.progress_at = self.progress_at.max(look.entered_at);
+        self.waited = Duration::from_nanos(look.waited(now, self.progress_at));
+        if self.waited > RECALL_AFTER {
+            self.is_slow = true;
+            self.slow_since = now;
+        } else if self.progress_at > self.slow_since || (look.waiting_since.is_none() && look.inside < self.slots) {
+            // It went on, or nothing of ours is left in it and a slot is free: it gets another chance.
+            self.is_slow = false;
+        }
+    }
+}
