@@ -3,8 +3,10 @@
 use super::body::Body;
 use super::files::{ALLOWED_METHODS, Files, Outcome};
 use super::hints::EarlyHints;
+use super::incoming::Incoming;
 use super::intake;
 use super::rescue::{self, Asker, Failure};
+use super::upgrade::Upgrade;
 use super::websocket::handshake::{self, Opening};
 use super::{Answer, ConnectionInfo, forward, limits, reply, tunnel, websocket};
 use crate::telemetry::access::{AccessEntry, AccessLog, Counted};
@@ -16,8 +18,6 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
 use monoceros_wire::frame::{FLAG_END, Kind};
 use monoceros_wire::message::{BodySource, Protocol};
 use std::sync::Arc;
@@ -190,7 +190,7 @@ impl Pipeline {
             Event::Accepted(payload) => {
                 served.by(&conversation);
                 let (head, _) = reply::head(&payload, served.worker)?;
-                let upgrade = parts.extensions.remove::<OnUpgrade>().ok_or(Failure::Internal)?;
+                let upgrade = Upgrade::take(&mut parts.extensions).ok_or(Failure::Internal)?;
                 let mut headers: HeaderMap = head.into_parts().0.headers;
                 let protocol = headers.remove(http::header::SEC_WEBSOCKET_PROTOCOL);
                 let protocol = protocol.as_ref().and_then(|value| value.to_str().ok());

@@ -1,14 +1,13 @@
 //! Joins a WebSocket session with a worker: whole messages on the client's side, fragments under flow control on the
 //! worker's.
 
+use super::upgrade::Upgrade;
 use super::websocket::Settings;
 use super::websocket::extension::Agreement;
 use super::websocket::session::{self, FromClient, FromWorker, ToClient};
 use crate::upstream::exchange::Event;
 use crate::upstream::pool::{Conversation, Sender};
 use bytes::{Bytes, BytesMut};
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use monoceros_wire::frame::{FLAG_END, FLAG_TEXT, Kind};
 use monoceros_wire::message::encode_close;
 use std::sync::Arc;
@@ -19,12 +18,12 @@ const MESSAGES_WAITING: usize = 8;
 
 /// Runs an accepted WebSocket to its end.
 pub(super) async fn run(
-    upgrade: OnUpgrade,
+    upgrade: Upgrade,
     conversation: Conversation,
     settings: Arc<Settings>,
     deflate: Option<Agreement>,
 ) {
-    let Ok(upgraded) = upgrade.await else {
+    let Some(upgraded) = upgrade.finished().await else {
         // The client left during the handshake; dropping the conversation tells the worker.
         return;
     };
@@ -32,7 +31,7 @@ pub(super) async fn run(
     let mut pump = tokio::spawn(pass_on(messages, conversation.sender()));
     let conversation = Arc::new(conversation);
     let from_worker = Answers { conversation: Arc::clone(&conversation), partial: BytesMut::new(), is_over: false };
-    session::run(TokioIo::new(upgraded), to_worker, from_worker, &settings, deflate.as_ref()).await;
+    session::run(upgraded, to_worker, from_worker, &settings, deflate.as_ref()).await;
     // The client's last messages and its close code reach the worker before the conversation ends; an application
     // that does not take them learns, after a while, only that the client is gone.
     if tokio::time::timeout(settings.close_timeout, &mut pump).await.is_err() {

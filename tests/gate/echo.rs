@@ -2,12 +2,13 @@
 
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use monoceros::front::body::Body;
 use monoceros::front::drain::Drain;
+use monoceros::front::incoming::Incoming;
 use monoceros::front::intake::IntakeError;
 use monoceros::front::listener::Listeners;
 use monoceros::front::rescue::{self, Asker, Failure};
+use monoceros::front::upgrade::Upgrade;
 use monoceros::front::{Address, Answer, Bind, BindAddress, ConnectionInfo, Purpose, accept, limits};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -36,11 +37,11 @@ impl Answer for Echo {
             Some(b"early") => return Response::new(Body::full(text)),
             Some(b"large") => return Response::new(Body::full(vec![b'x'; 16 << 20])),
             Some(b"tunnel") => {
-                let Some(upgrade) = parts.extensions.remove::<hyper::upgrade::OnUpgrade>() else {
+                let Some(upgrade) = Upgrade::take(&mut parts.extensions) else {
                     return rescue::page(&Failure::Internal, &asker);
                 };
                 tokio::spawn(async move {
-                    let mut stream = hyper_util::rt::TokioIo::new(upgrade.await.unwrap());
+                    let mut stream = upgrade.finished().await.unwrap();
                     let mut bytes = [0; 100];
                     while let Ok(count) = stream.read(&mut bytes).await {
                         if count == 0 || stream.write_all(&bytes[..count]).await.is_err() {
