@@ -4,12 +4,14 @@ import os
 import signal
 import struct
 import time
+from pathlib import Path
 
 import pytest
 
 from harness import Server
 from harness.certificate import Certificate
 from harness.curl import curl
+from harness.files import make_file
 from harness.http2 import END_STREAM, INITIAL_WINDOW_SIZE, PREFACE, Code, Http2Connection, Kind, frame, settings
 from harness.processes import eventually
 
@@ -128,14 +130,17 @@ def test_a_websocket_ends_with_its_stream(certificate: Certificate) -> None:
 
 
 @pytest.mark.parametrize("reason", ["stop", "last request"])
-def test_an_answer_is_sent_to_its_end_however_late_its_window_opens(certificate: Certificate, reason: str) -> None:
+def test_an_answer_is_sent_to_its_end_however_late_its_window_opens(
+    certificate: Certificate, reason: str, tmp_path: Path
+) -> None:
     """The client takes what its window allows, and the rest after the time that it would have to say goodbye."""
-    arguments = ("--keep-alive-requests", "1") if reason == "last request" else ()
+    make_file(tmp_path / "file", 100_000)
+    last = ("--keep-alive-requests", "1") if reason == "last request" else ()
     with (
-        serve("plain_wsgi:app", certificate, *arguments) as server,
+        serve("plain_wsgi:app", certificate, "--static-dir", f"/static={tmp_path}", *last) as server,
         Http2Connection(server.https_url, certificate.context()) as connection,
     ):
-        connection.send(connection.headers(1, connection.request_fields("/download?bytes=100000")))
+        connection.send(connection.headers(1, connection.request_fields("/static/file")))
         data_of(connection, 1, 65_535)
         if reason == "stop":
             assert server.process is not None

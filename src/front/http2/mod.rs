@@ -24,6 +24,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
+use tokio::task::coop::{Unconstrained, unconstrained};
 use tokio::time::{Sleep, sleep};
 
 /// For a client without open streams to take in its last answer and to say goodbye. It owes us the answer to a PING,
@@ -84,8 +85,9 @@ struct Connection<S, F> {
     ledger: Arc<Ledger>,
     /// Makes a request and its answer the future that serves them.
     start: S,
-    /// Tunnels are not among them: they belong to their sessions.
-    streams: FuturesUnordered<F>,
+    /// Tunnels are not among them: they belong to their sessions. Unconstrained: what one poll of this task may do is
+    /// bounded by the most streams, and the runtime's budget for one task is too small for all of them.
+    streams: FuturesUnordered<Unconstrained<F>>,
     /// GOAWAY was sent.
     is_leaving: bool,
     farewell: Option<Pin<Box<Sleep>>>,
@@ -102,7 +104,7 @@ where
                 self.ledger.set_streams(true);
                 let Some(accepted) = accepted else { return Poll::Ready(Ok(())) };
                 let (request, respond) = accepted?;
-                self.streams.push((self.start)(request, respond));
+                self.streams.push(unconstrained((self.start)(request, respond)));
             }
             while let Poll::Ready(Some(())) = self.streams.poll_next_unpin(context) {}
             // h2 wakes this task for what the streams have given it to send.

@@ -171,3 +171,65 @@ impl Stall {
         Poll::Pending
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use super::*;
+    use crate::front::body::Body;
+    use crate::front::exchange::{Exchange, Ledger};
+    use http::Response;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+
+    /// Answers the first request of a client, which gives its SETTINGS, with `length` bytes.
+    async fn answer(server: DuplexStream, length: usize) -> Result<(), SendError> {
+        let mut connection = h2::server::Builder::new().handshake::<_, Piece>(server).await.unwrap();
+        let (_, mut respond) = connection.accept().await.unwrap().unwrap();
+        let stream = respond.send_response(Response::new(()), false).unwrap();
+        let exchange = Exchange::new(&Arc::new(Ledger::default()));
+        let body = Tracked { body: Body::full(vec![7; length]), _exchange: exchange };
+        let sending = Sending::new(stream, body, Duration::from_secs(60)).run();
+        tokio::select! {
+            outcome = sending => outcome,
+            _ = connection.accept() => Err(SendError::Gone),
+        }
+    }
+
+    /// A client as bytes: the preface, SETTINGS with this window, and `GET /`.
+    async fn client(window: u8, room: usize) -> (DuplexStream, DuplexStream) {
+        let (mut client, server) = duplex(room);
+        let settings = [0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0, window, 0];
+        let request = [0, 0, 6, 1, 5, 0, 0, 0, 1, 0x82, 0x86, 0x84, 0x41, 1, b'a'];
+        client.write_all(&[&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &settings, &request].concat()).await.unwrap();
+        (client, server)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_all_gets_all() {
+        let (mut client, server) = client(200, 256).await;
+        let reading = tokio::spawn(async move {
+            let mut bytes = Vec::new();
+            let mut piece = [0; 100];
+            while let Ok(count @ 1..) = client.read(&mut piece).await {
+                bytes.extend_from_slice(&piece[..count]);
+                // However slowly: each piece renews the time.
+                tokio::time::sleep(Duration::from_secs(40)).await;
+            }
+            bytes.into_iter().filter(|&byte| byte == 7).count()
+        });
+        answer(server, 5000).await.unwrap();
+        assert!(reading.await.unwrap() >= 4000, "at least what did not fit on the way");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_nothing_is_given_up() {
+        // No window; or a window, but nobody reads, so that all is handed over and does not go out.
+        for window in [0, 200] {
+            let (_client, server) = client(window, 256).await;
+            let begun = Instant::now();
+            let outcome = answer(server, 5000).await;
+            assert!(matches!(outcome, Err(SendError::Stalled)), "{window}: {outcome:?}");
+            assert!(begun.elapsed() >= Duration::from_secs(60) && begun.elapsed() < Duration::from_secs(121));
+        }
+    }
+}
