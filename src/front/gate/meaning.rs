@@ -1,4 +1,4 @@
-//! What a request head means, after hyper has parsed it: one form for HTTP/1 and HTTP/2, or a refusal.
+//! What a request head means, after hyper or h2 has parsed it: one form for HTTP/1 and HTTP/2, or a refusal.
 //!
 //! What comes out: the target is in origin-form with a normal path (or `OPTIONS *`), there is exactly one valid `Host`
 //! (HTTP/1.0 may have none), no header belongs to the connection, no header name could be mistaken for another once an
