@@ -1,11 +1,10 @@
-//! From a request to messages through hyper's real upgrade: HTTP/1.1 and extended CONNECT of HTTP/2.
+//! From a request to messages through hyper's real upgrade.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use monoceros::front::body::Body;
 use monoceros::front::websocket::session::{self, FromClient, ToClient};
 use monoceros::front::websocket::{Settings, handshake};
@@ -85,43 +84,4 @@ async fn over_http_1_compressed() {
     }
     let head = String::from_utf8_lossy(&received);
     assert!(head.contains("sec-websocket-extensions: permessage-deflate\r\n"), "{head}");
-}
-
-#[tokio::test]
-async fn over_http_2() {
-    let (client, server) = tokio::io::duplex(1 << 16);
-    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-    builder.enable_connect_protocol();
-    tokio::spawn(builder.serve_connection(TokioIo::new(server), service_fn(echo)));
-
-    let (mut sender, mut connection) = h2::client::handshake(client).await.unwrap();
-    // Extended CONNECT may be used once the server's settings have arrived.
-    while !sender.is_extended_connect_protocol_enabled() {
-        std::future::poll_fn(|context| {
-            assert!(std::pin::pin!(&mut connection).poll(context).is_pending());
-            context.waker().wake_by_ref();
-            std::task::Poll::Ready(())
-        })
-        .await;
-        tokio::task::yield_now().await;
-    }
-    tokio::spawn(connection);
-    let mut request = Request::builder()
-        .method("CONNECT")
-        .uri("http://a/chat")
-        .header("sec-websocket-version", "13")
-        .body(())
-        .unwrap();
-    request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
-    let (response, mut stream) = sender.send_request(request, false).unwrap();
-    let response = response.await.unwrap();
-    assert_eq!(response.status(), 200);
-    stream.send_data(Bytes::from_static(b"\x81\x83\0\0\0\0one"), false).unwrap();
-    let mut body = response.into_body();
-    assert_eq!(body.data().await.unwrap().unwrap(), &b"\x81\x03one"[..]);
-    stream.send_data(Bytes::from_static(b"\x88\x82\0\0\0\0\x03\xe8"), false).unwrap();
-    assert_eq!(body.data().await.unwrap().unwrap(), &b"\x88\x02\x03\xe8"[..]);
-    // HTTP/2 ends a stream with an empty DATA frame.
-    assert_eq!(body.data().await.transpose().unwrap().unwrap_or_default(), Bytes::new());
-    assert!(body.data().await.is_none(), "the stream ends after the close frames");
 }

@@ -1,9 +1,17 @@
 //! The one type of response body: nothing, bytes, or a stream.
 
+use crate::telemetry::access::Counted;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+
+/// A response body that is made piece by piece.
+pub trait Pieces: HttpBody<Data = Bytes, Error = BodyError> {
+    /// Asks for pieces of at most so many bytes from now on: the client takes no more at a time. A body that has its
+    /// bytes already need not care.
+    fn limit_pieces(self: Pin<&mut Self>, _bytes: usize) {}
+}
 
 /// Why a body broke off after the head was sent. The connection is cut then: never a false end.
 #[derive(Debug, thiserror::Error)]
@@ -18,11 +26,17 @@ pub enum BodyError {
     Io(#[from] std::io::Error),
 }
 
+impl Pieces for Counted<Body> {
+    fn limit_pieces(mut self: Pin<&mut Self>, bytes: usize) {
+        self.body_mut().limit_pieces(bytes);
+    }
+}
+
 /// A response body.
 pub enum Body {
     /// `None` once it was sent, or when there is none.
     Full(Option<Bytes>),
-    Stream(Pin<Box<dyn HttpBody<Data = Bytes, Error = BodyError> + Send>>),
+    Stream(Pin<Box<dyn Pieces + Send>>),
 }
 
 impl std::fmt::Debug for Body {
@@ -44,8 +58,15 @@ impl Body {
         Self::Full((!bytes.is_empty()).then_some(bytes))
     }
 
-    pub fn stream(body: impl HttpBody<Data = Bytes, Error = BodyError> + Send + 'static) -> Self {
+    pub fn stream(body: impl Pieces + Send + 'static) -> Self {
         Self::Stream(Box::pin(body))
+    }
+
+    /// See [`Pieces::limit_pieces`].
+    pub fn limit_pieces(&mut self, bytes: usize) {
+        if let Self::Stream(stream) = self {
+            stream.as_mut().limit_pieces(bytes);
+        }
     }
 }
 

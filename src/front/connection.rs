@@ -3,8 +3,10 @@
 use super::accept::{Origin, Presence};
 use super::drain::Shutdown;
 use super::exchange::{Decision, Exchange, Ledger, Tracked};
-use super::gate::{Refusal, WebSocket, meaning};
+use super::gate::{Refusal, WebSocket, meaning, raw};
 use super::hints::EarlyHints;
+use super::http2;
+use super::incoming::Incoming;
 use super::inspect::http1::Http1Stream;
 use super::inspect::http2::Http2Stream;
 use super::rescue::{self, Asker, Failure};
@@ -13,14 +15,12 @@ use super::{Address, Answer, ConnectionInfo, Purpose, limits, redirect};
 use bytes::BytesMut;
 use http::header::CONNECTION;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, request};
-use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout};
@@ -32,13 +32,6 @@ const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const SPEAK_HTTPS: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 84\r\nconnection: close\r\n\r\n400 Bad Request\nThis port speaks HTTPS: the address must begin with https:// there.\n";
 /// A client that connected just before the drain may have sent its request already.
 const LAST_CHANCE: Duration = Duration::from_secs(1);
-/// For an HTTP/2 client without requests to take in its last answer and to say goodbye.
-const FAREWELL: Duration = Duration::from_secs(3);
-/// HTTP/2 flow control: what a client may send unasked, per stream and per connection.
-const STREAM_WINDOW: u32 = 256 << 10;
-const CONNECTION_WINDOW: u32 = 1 << 20;
-/// Answers buffered per HTTP/2 stream.
-const SEND_BUFFER: usize = 256 << 10;
 
 /// What holds for every connection.
 #[derive(Debug)]
@@ -70,7 +63,9 @@ enum ConnectionError {
     #[error(transparent)]
     Io(#[from] io::Error),
     #[error(transparent)]
-    Http(#[from] hyper::Error),
+    Http1(#[from] hyper::Error),
+    #[error(transparent)]
+    Http2(#[from] h2::Error),
 }
 
 /// Serves one connection to its end.
@@ -109,9 +104,11 @@ async fn converse<A: Answer>(
         purpose: origin.purpose,
         keep_alive_requests: u64::from(terms.limits.keep_alive_requests),
         shutdown: Arc::new(shutdown.clone()),
+        head: (&terms.limits).into(),
     };
     if http2 {
-        serve_http2(transport, read, &terms.limits, service, shutdown, presence).await
+        let stream = Http2Stream::new(transport, read, &terms.limits, Arc::clone(&service.ledger), presence);
+        Ok(http2::serve(stream, &terms.limits, service, shutdown).await?)
     } else {
         serve_http1(transport, (read, begun), &terms.limits, service, shutdown, presence).await
     }
@@ -210,7 +207,8 @@ async fn serve_http1<A: Answer>(
         // hyper keeps the first hundred on the stack.
         builder.max_headers(limits.header_fields);
     }
-    let service = hyper::service::service_fn(move |request| service.clone().call(request));
+    let service =
+        hyper::service::service_fn(move |request: Request<_>| service.clone().call(request.map(Incoming::Http1)));
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
     tokio::select! {
         biased;
@@ -220,62 +218,16 @@ async fn serve_http1<A: Answer>(
     Ok(connection.await?)
 }
 
-async fn serve_http2<A: Answer>(
-    transport: Transport,
-    read: BytesMut,
-    limits: &limits::Settings,
-    service: Service<A>,
-    mut shutdown: Shutdown,
-    presence: Presence,
-) -> Result<(), ConnectionError> {
-    let ledger = Arc::clone(&service.ledger);
-    let stream = Http2Stream::new(transport, read, limits, Arc::clone(&ledger), presence);
-    let mut builder = http2::Builder::new(TokioExecutor::new());
-    builder
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(limits.http2_streams)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(SEND_BUFFER)
-        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
-        .max_pending_accept_reset_streams(20)
-        .max_local_error_reset_streams(1024)
-        .enable_connect_protocol();
-    let service = hyper::service::service_fn(move |request| service.clone().call(request));
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    // The stream and the service set it while the connection is polled, so that no waking is needed.
-    let closing = std::future::poll_fn(|_| if ledger.is_closing() { Poll::Ready(()) } else { Poll::Pending });
-    tokio::select! {
-        biased;
-        outcome = connection.as_mut() => return Ok(outcome?),
-        () = closing => connection.as_mut().graceful_shutdown(),
-        _ = shutdown.begun() => connection.as_mut().graceful_shutdown(),
-    }
-    // The farewell waits for the answer to a PING; a client that owes it may have nothing else to wait for.
-    let silent = async {
-        loop {
-            tokio::time::sleep(FAREWELL).await;
-            if ledger.is_idle() {
-                return;
-            }
-        }
-    };
-    tokio::select! {
-        biased;
-        outcome = connection => Ok(outcome?),
-        () = silent => Ok(()),
-    }
-}
-
-/// What stands between hyper and the [`Answer`]: the gate's second half, and the counting of requests.
-struct Service<A> {
+/// What stands between hyper or h2 and the [`Answer`]: the gate's second half, and the counting of requests.
+pub(super) struct Service<A> {
     answer: Arc<A>,
     info: Arc<ConnectionInfo>,
-    ledger: Arc<Ledger>,
+    pub(super) ledger: Arc<Ledger>,
     purpose: Purpose,
     keep_alive_requests: u64,
     /// For a tunnel that the connection may become. In an `Arc`, so that a request does not touch what all threads share.
     shutdown: Arc<Shutdown>,
+    head: raw::Limits,
 }
 
 // Not derived: an `Answer` need not be cloneable, it stands behind an `Arc`.
@@ -288,14 +240,15 @@ impl<A> Clone for Service<A> {
             purpose: self.purpose,
             keep_alive_requests: self.keep_alive_requests,
             shutdown: Arc::clone(&self.shutdown),
+            head: self.head,
         }
     }
 }
 
 impl<A: Answer> Service<A> {
-    async fn call(self, request: Request<Incoming>) -> Result<Response<Tracked>, Infallible> {
+    pub(super) async fn call(self, request: Request<Incoming>) -> Result<Response<Tracked>, Infallible> {
         let number = self.ledger.call();
-        let mut exchange = Exchange::new(&self.ledger);
+        let exchange = Exchange::new(&self.ledger);
         let http1 = request.version() < Version::HTTP_2;
         let mut response = match self.ledger.refused.get() {
             Some(refused) if refused.number == number => {
@@ -316,7 +269,6 @@ impl<A: Answer> Service<A> {
         } else if number >= self.keep_alive_requests {
             self.ledger.close();
         }
-        exchange.set_working(false);
         Ok(response.map(|body| Tracked::new(body, exchange, http1)))
     }
 
@@ -329,7 +281,8 @@ impl<A: Answer> Service<A> {
     async fn examined(&self, request: Request<Incoming>) -> Response<super::body::Body> {
         let (mut parts, body) = request.into_parts();
         let asker = Asker::of(&parts);
-        if let Err(refusal) = meaning::examine(&mut parts, self.info.tls.is_some()) {
+        let sized = meaning::check_size(&parts, self.head);
+        if let Err(refusal) = sized.and_then(|()| meaning::examine(&mut parts, self.info.tls.is_some())) {
             return self.turn_away(&parts, refusal, asker);
         }
         if let Purpose::RedirectToHttps { port } = self.purpose {
@@ -342,7 +295,7 @@ impl<A: Answer> Service<A> {
             parts.extensions.insert(Shutdown::clone(&self.shutdown));
         }
         if parts.version == Version::HTTP_11 {
-            parts.extensions.insert(EarlyHints(Arc::clone(&self.ledger)));
+            parts.extensions.insert(EarlyHints::Http1(Arc::clone(&self.ledger)));
         }
         let request = Request::from_parts(parts, body);
         let response = Arc::clone(&self.answer).answer(Arc::clone(&self.info), request).await;

@@ -1,4 +1,5 @@
-//! What the two ends of one connection tell each other: the byte stream in front of hyper, the service behind it.
+//! What the two ends of one connection tell each other: the byte stream in front of hyper or h2, the service behind
+//! it.
 
 use super::body::{Body, BodyError};
 use super::gate::Refused;
@@ -9,15 +10,13 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
-/// Shared by both ends. One task drives both for HTTP/1; the answers of HTTP/2 streams are tasks of their own.
+/// Shared by both ends. One task drives both.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    /// Requests that went in to hyper.
+    /// HTTP/1: requests that went in to hyper.
     pub(super) opened: AtomicU64,
-    /// Requests whose answer hyper has taken whole, or that are gone.
+    /// HTTP/1: requests whose answer hyper has taken whole, or that are gone.
     finished: AtomicU64,
-    /// Requests that wait for us: for the service, or for the next piece of an answer.
-    working: AtomicU64,
     /// Requests that reached the service.
     called: AtomicU64,
     /// The head that was refused; there is one at most, as nothing is read after it.
@@ -35,6 +34,10 @@ pub(super) struct Ledger {
     flushes: AtomicU64,
     flush_waiter: Mutex<Option<Waker>>,
     has_flush_waiter: AtomicBool,
+    /// HTTP/2: a stream is open, with what h2 has still to send of it.
+    has_streams: AtomicBool,
+    /// HTTP/2: the client is to take bytes that were written already.
+    is_blocked: AtomicBool,
 }
 
 /// How an upgrade request was answered.
@@ -49,14 +52,25 @@ const ACCEPTED: u8 = 1;
 const DECLINED: u8 = 2;
 
 impl Ledger {
-    /// No request is being answered.
+    /// HTTP/1: no request is being answered.
     pub(super) fn is_idle(&self) -> bool {
         self.opened.load(Ordering::Relaxed) <= self.finished.load(Ordering::Acquire)
     }
 
-    /// Requests are open, and for each of them the client is to take what was answered already.
-    pub(super) fn waits_for_client(&self) -> bool {
-        !self.is_idle() && self.working.load(Ordering::Relaxed) == 0
+    pub(super) fn set_streams(&self, open: bool) {
+        self.has_streams.store(open, Ordering::Relaxed);
+    }
+
+    pub(super) fn has_streams(&self) -> bool {
+        self.has_streams.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_blocked(&self, blocked: bool) {
+        self.is_blocked.store(blocked, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_blocked(&self) -> bool {
+        self.is_blocked.load(Ordering::Relaxed)
     }
 
     /// The number of the request that reaches the service now, from 1.
@@ -136,31 +150,16 @@ impl Ledger {
 #[derive(Debug)]
 pub(super) struct Exchange {
     ledger: Arc<Ledger>,
-    is_working: bool,
 }
 
 impl Exchange {
     pub(super) fn new(ledger: &Arc<Ledger>) -> Self {
-        ledger.working.fetch_add(1, Ordering::Relaxed);
-        Self { ledger: Arc::clone(ledger), is_working: true }
-    }
-
-    /// Notes whose turn it is: ours, or the client's to take what we have.
-    pub(super) fn set_working(&mut self, working: bool) {
-        if working != self.is_working {
-            self.is_working = working;
-            if working {
-                self.ledger.working.fetch_add(1, Ordering::Relaxed);
-            } else {
-                self.ledger.working.fetch_sub(1, Ordering::Relaxed);
-            }
-        }
+        Self { ledger: Arc::clone(ledger) }
     }
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.set_working(false);
         self.ledger.finished.fetch_add(1, Ordering::Release);
     }
 }
@@ -171,7 +170,7 @@ impl Drop for Exchange {
 /// may send its request again to a server that never answered. So over HTTP/1 the failure waits for a flush.
 #[derive(Debug)]
 pub(super) struct Tracked {
-    body: Body,
+    pub(super) body: Body,
     exchange: Exchange,
     flushes_first: bool,
     /// Why the body has failed, and the flushes up to then.
@@ -195,7 +194,6 @@ impl HttpBody for Tracked {
         let this = &mut *self;
         if this.failure.is_none() {
             let polled = Pin::new(&mut this.body).poll_frame(context);
-            this.exchange.set_working(polled.is_pending());
             match polled {
                 Poll::Ready(Some(Err(error))) if this.flushes_first => {
                     this.failure = Some((error, this.exchange.ledger.flushes.load(Ordering::Relaxed)));

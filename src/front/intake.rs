@@ -10,6 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::incoming::IncomingError;
 use crate::upstream::request::RequestBody;
 use monoceros_wire::BODY_INLINE_MAX;
 use monoceros_wire::message::BodySource;
@@ -34,7 +35,7 @@ pub enum IntakeError {
     Timeout(Duration),
     /// Malformed framing, or the client has left.
     #[error("the body broke off: {0}")]
-    Broken(#[source] hyper::Error),
+    Broken(#[source] IncomingError),
     #[error("the body could not be put into a temporary file: {0}")]
     Storage(#[source] io::Error),
 }
@@ -69,7 +70,7 @@ impl Intake {
 /// never sends what would be refused.
 pub(super) async fn read<B>(mut body: B, limits: Limits) -> Result<Intake, IntakeError>
 where
-    B: HttpBody<Data = Bytes, Error = hyper::Error> + Unpin,
+    B: HttpBody<Data = Bytes, Error = IncomingError> + Unpin,
 {
     if body.is_end_stream() {
         return Ok(Intake::inline(Bytes::new()));

@@ -4,8 +4,10 @@ use super::body::Body;
 use super::drain::Shutdown;
 use super::files::{ALLOWED_METHODS, Files, Outcome};
 use super::hints::EarlyHints;
+use super::incoming::Incoming;
 use super::intake::{self, IntakeError};
 use super::rescue::{self, Asker, Failure};
+use super::upgrade::Upgrade;
 use super::websocket::handshake::{self, Opening};
 use super::{Answer, ConnectionInfo, forward, limits, reply, tunnel, websocket};
 use crate::telemetry::access::{AccessEntry, AccessLog, Counted};
@@ -17,8 +19,6 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
 use monoceros_wire::frame::{FLAG_END, Kind};
 use monoceros_wire::message::{BodySource, Protocol};
 use std::sync::Arc;
@@ -211,7 +211,7 @@ impl Pipeline {
             Event::Accepted(payload) => {
                 served.by(&conversation);
                 let (head, _) = reply::head(&payload, served.worker)?;
-                let upgrade = parts.extensions.remove::<OnUpgrade>().ok_or_else(|| {
+                let upgrade = Upgrade::take(&mut parts.extensions).ok_or_else(|| {
                     tracing::error!("a WebSocket was accepted on a connection that cannot become one");
                     Failure::Internal
                 })?;

@@ -1,6 +1,6 @@
 //! A worker's answer becomes a response.
 
-use super::body::{Body, BodyError};
+use super::body::{Body, BodyError, Pieces};
 use super::files::send::file_body;
 use crate::upstream::error::{Cause, Reached, UpstreamError};
 use crate::upstream::exchange::Event;
@@ -163,6 +163,14 @@ impl AnswerBody {
             self.file = None;
         }
         Poll::Ready(next.map(|frame| frame.map(|frame| frame.into_data().unwrap_or_default())))
+    }
+}
+
+impl Pieces for AnswerBody {
+    fn limit_pieces(mut self: Pin<&mut Self>, bytes: usize) {
+        if let Some((file, _)) = &mut self.file {
+            file.limit_pieces(bytes);
+        }
     }
 }
 

@@ -2,14 +2,13 @@
 //! worker's.
 
 use super::drain::Shutdown;
+use super::upgrade::Upgrade;
 use super::websocket::Settings;
 use super::websocket::extension::Agreement;
 use super::websocket::session::{self, FromClient, FromWorker, ToClient, ToWorker};
 use crate::upstream::exchange::Event;
 use crate::upstream::pool::{Conversation, Sender};
 use bytes::{Bytes, BytesMut};
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use monoceros_wire::frame::{FLAG_END, FLAG_TEXT, Kind};
 use monoceros_wire::message::encode_close;
 use std::sync::Arc;
@@ -24,13 +23,13 @@ const BYTES_WAITING: u32 = 1 << 20;
 
 /// Runs an accepted WebSocket to its end, or until the drain begins.
 pub(super) async fn run(
-    upgrade: OnUpgrade,
+    upgrade: Upgrade,
     conversation: Conversation,
     settings: Arc<Settings>,
     deflate: Option<Agreement>,
     shutdown: Option<Shutdown>,
 ) {
-    let Ok(upgraded) = upgrade.await else {
+    let Some(upgraded) = upgrade.finished().await else {
         // The client left during the handshake; dropping the conversation tells the worker.
         return;
     };
@@ -45,8 +44,7 @@ pub(super) async fn run(
             None => std::future::pending().await,
         }
     };
-    let connection = TokioIo::new(upgraded);
-    let deadline = session::run(connection, to_worker, from_worker, &settings, deflate.as_ref(), stopping).await;
+    let deadline = session::run(upgraded, to_worker, from_worker, &settings, deflate.as_ref(), stopping).await;
     // The client's last messages and its close code reach the worker before the conversation ends; an application
     // that does not take them learns, after a while, only that the client is gone.
     if tokio::time::timeout_at(deadline, &mut pump).await.is_err() {

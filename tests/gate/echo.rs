@@ -3,12 +3,13 @@
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use monoceros::front::body::{Body, BodyError};
 use monoceros::front::drain::Drain;
+use monoceros::front::incoming::Incoming;
 use monoceros::front::intake::IntakeError;
 use monoceros::front::listener::Listeners;
 use monoceros::front::rescue::{self, Asker, Failure};
+use monoceros::front::upgrade::Upgrade;
 use monoceros::front::{Address, Answer, Bind, BindAddress, ConnectionInfo, Purpose, accept, limits};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -44,11 +45,11 @@ impl Answer for Echo {
                 if test == b"late-tunnel" {
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
-                let Some(upgrade) = parts.extensions.remove::<hyper::upgrade::OnUpgrade>() else {
+                let Some(upgrade) = Upgrade::take(&mut parts.extensions) else {
                     return rescue::page(&Failure::Internal, &asker);
                 };
                 tokio::spawn(async move {
-                    let mut stream = hyper_util::rt::TokioIo::new(upgrade.await.unwrap());
+                    let mut stream = upgrade.finished().await.unwrap();
                     let mut bytes = [0; 100];
                     while let Ok(count) = stream.read(&mut bytes).await {
                         if count == 0 || stream.write_all(&bytes[..count]).await.is_err() {
@@ -78,6 +79,8 @@ impl Answer for Echo {
 struct Failing {
     begun: bool,
 }
+
+impl monoceros::front::body::Pieces for Failing {}
 
 impl http_body::Body for Failing {
     type Data = Bytes;

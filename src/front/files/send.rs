@@ -4,7 +4,7 @@
 //! goes to the blocking pool. A file that shrinks while it is sent breaks the body off; what is appended to it is not
 //! sent.
 
-use crate::front::body::{Body, BodyError};
+use crate::front::body::{Body, BodyError, Pieces};
 use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
 use rustix::io::{Errno, ReadWriteFlags};
@@ -63,7 +63,7 @@ pub fn file_body(file: OwnedFd, offset: u64, length: u64) -> Body {
 /// A body of several pieces, one after the other.
 pub fn pieces_body(file: OwnedFd, pieces: Vec<Piece>) -> Body {
     let remaining = pieces.iter().map(Piece::length).sum();
-    Body::stream(FileBody { file: Arc::new(file), pieces: pieces.into(), remaining, reading: None })
+    Body::stream(FileBody { file: Arc::new(file), pieces: pieces.into(), remaining, reading: None, limit: u64::MAX })
 }
 
 struct FileBody {
@@ -72,6 +72,14 @@ struct FileBody {
     /// Bytes not yet given out.
     remaining: u64,
     reading: Option<JoinHandle<rustix::io::Result<Bytes>>>,
+    /// Most bytes to read at once.
+    limit: u64,
+}
+
+impl Pieces for FileBody {
+    fn limit_pieces(mut self: Pin<&mut Self>, bytes: usize) {
+        self.limit = bytes as u64;
+    }
 }
 
 impl FileBody {
@@ -94,7 +102,7 @@ impl FileBody {
                     self.reading = None;
                     result.map_err(std::io::Error::other)?
                 }
-                None => read(&self.file, range.start, left.min(CHUNK), ReadWriteFlags::NOWAIT),
+                None => read(&self.file, range.start, left.min(CHUNK).min(self.limit), ReadWriteFlags::NOWAIT),
             };
             match result {
                 Ok(bytes) if bytes.is_empty() => return Poll::Ready(Some(Err(BodyError::FileShrank))),
@@ -106,7 +114,7 @@ impl FileBody {
                 // Not in the page cache, or a file system or sandbox that cannot tell.
                 Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::PERM) => {
                     let (file, start) = (Arc::clone(&self.file), range.start);
-                    let wanted = left.min(BLOCKING_CHUNK);
+                    let wanted = left.min(BLOCKING_CHUNK).min(self.limit);
                     self.reading = Some(tokio::task::spawn_blocking(move || read_waiting(&file, start, wanted)));
                 }
                 Err(error) => return Poll::Ready(Some(Err(BodyError::Io(error.into())))),

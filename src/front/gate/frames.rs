@@ -82,6 +82,7 @@ pub struct Watch {
     blocks: Blocks,
     streams: Streams,
     opened: u64,
+    ended: u64,
     progress: u64,
 }
 
@@ -101,6 +102,7 @@ impl Default for Watch {
             blocks: Blocks::default(),
             streams: Streams::default(),
             opened: 0,
+            ended: 0,
             progress: 0,
         }
     }
@@ -115,10 +117,16 @@ impl Watch {
             self.counts = Counts::default();
         }
         self.blocks.decoded();
+        let in_payload = !self.inbound.is_payload_complete();
         self.take_payload(&mut bytes)?;
         while let Some(frame) = self.inbound.next(&mut bytes) {
+            // Where one begins, one has ended. CONTINUATION only goes on with what HEADERS began.
+            self.ended += u64::from(frame.kind != CONTINUATION);
             self.begin(frame)?;
             self.take_payload(&mut bytes)?;
+        }
+        if in_payload && self.inbound.is_payload_complete() && !self.in_header_block {
+            self.ended += 1;
         }
         Ok(())
     }
@@ -244,6 +252,11 @@ impl Watch {
         self.opened
     }
 
+    /// Grows with every frame or header block of the client that has ended.
+    pub fn ended(&self) -> u64 {
+        self.ended
+    }
+
     /// Grows with every frame of an answer that goes out.
     pub fn progress(&self) -> u64 {
         self.progress
@@ -340,6 +353,34 @@ mod tests {
             }
             assert_eq!((watch.opened(), watch.streams.last(), watch.is_inside_message()), (2, 3, false), "{size}");
         }
+    }
+
+    #[test]
+    fn the_end_of_a_message_is_seen_where_the_next_has_begun() {
+        let data = frame(DATA, 0, 1, &[7; 100]);
+        let mut watch = watch();
+        assert_eq!(watch.received(&frame(HEADERS, END_HEADERS, 1, b""), Duration::ZERO), Ok(()));
+        assert_eq!(watch.received(&data[..50], Duration::ZERO), Ok(()));
+        for rest in [50, 3, 9, 100] {
+            let before = watch.ended();
+            // The rest of one frame and the beginning of the next, up to inside its header or its payload.
+            let bytes = [&data[50..], &data[..rest.min(50)]].concat();
+            assert_eq!(watch.received(&bytes, Duration::ZERO), Ok(()));
+            assert!(watch.ended() > before && watch.is_inside_message(), "{rest}");
+            assert_eq!(watch.received(&data[rest.min(50)..50], Duration::ZERO), Ok(()));
+        }
+        let before = watch.ended();
+        assert_eq!(watch.received(&data[50..60], Duration::ZERO), Ok(()));
+        assert_eq!(watch.ended(), before, "a frame that only goes on");
+    }
+
+    #[test]
+    fn a_header_block_is_one_message() {
+        let mut watch = watch();
+        assert_eq!(watch.received(&frame(HEADERS, 0, 1, b"block"), Duration::ZERO), Ok(()));
+        let before = watch.ended();
+        assert_eq!(watch.received(&frame(CONTINUATION, 0, 1, b"more"), Duration::ZERO), Ok(()));
+        assert_eq!((watch.ended(), watch.is_inside_message()), (before, true));
     }
 
     #[test]

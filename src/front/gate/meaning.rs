@@ -1,10 +1,11 @@
-//! What a request head means, after hyper has parsed it: one form for HTTP/1 and HTTP/2, or a refusal.
+//! What a request head means, after hyper or h2 has parsed it: one form for HTTP/1 and HTTP/2, or a refusal.
 //!
 //! What comes out: the target is in origin-form with a normal path (or `OPTIONS *`), there is exactly one valid `Host`
 //! (HTTP/1.0 may have none), no header belongs to the connection, no header name could be mistaken for another once an
 //! application server has turned `-` into `_`.
 
 use super::head::has_element;
+use super::raw::Limits;
 use super::{Refusal, WebSocket, host, path, trim};
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, Entry, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
@@ -49,6 +50,23 @@ pub fn examine(request: &mut request::Parts, secure: bool) -> Result<(), Refusal
     Ok(())
 }
 
+/// The limits of an HTTP/2 head that h2 does not know. HTTP/1 heads were checked as they were read.
+pub fn check_size(request: &request::Parts, limits: Limits) -> Result<(), Refusal> {
+    if request.version < Version::HTTP_2 {
+        return Ok(());
+    }
+    if request.uri.path_and_query().is_some_and(|target| target.as_str().len() > limits.target_bytes) {
+        return Err(Refusal::TargetTooLong { limit: limits.target_bytes });
+    }
+    // As in HTTP/1, where `Host` counts and all cookies are one field.
+    let crumbs = request.headers.get_all(COOKIE).iter().count();
+    let host = usize::from(request.uri.authority().is_some() && !request.headers.contains_key(HOST));
+    if request.headers.len() + host - crumbs.saturating_sub(1) > limits.header_fields {
+        return Err(Refusal::TooManyFields { limit: limits.header_fields });
+    }
+    Ok(())
+}
+
 /// Refuses methods that are not served; the result is whether a WebSocket is asked for.
 fn check_method(request: &request::Parts) -> Result<bool, Refusal> {
     match request.method {
@@ -56,7 +74,7 @@ fn check_method(request: &request::Parts) -> Result<bool, Refusal> {
         Method::HEAD | Method::POST | Method::PUT | Method::DELETE | Method::PATCH | Method::OPTIONS => Ok(false),
         // TRACE would send cookies and credentials back in a body that a script can read.
         Method::TRACE => Err(Refusal::MethodNotAllowed { method: "TRACE" }),
-        Method::CONNECT => match request.extensions.get::<hyper::ext::Protocol>() {
+        Method::CONNECT => match request.extensions.get::<h2::ext::Protocol>() {
             Some(protocol) if protocol.as_str() == "websocket" => Ok(true),
             Some(_) => Err(Refusal::Protocol),
             None => Err(Refusal::MethodNotAllowed { method: "CONNECT" }),

@@ -1,5 +1,5 @@
 //! The byte stream under an HTTP/2 connection. h2 checks frames and streams well; what is added here are the error
-//! codes it does not give, the count of frames that are sent for the sake of flooding, and the time-outs that hyper has
+//! codes it does not give, the count of frames that are sent for the sake of flooding, and the time-outs that it has
 //! none for.
 
 use super::linger::Linger;
@@ -14,7 +14,6 @@ use bytes::{Buf as _, BytesMut};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
@@ -29,12 +28,15 @@ pub(in crate::front) struct Http2Stream {
     /// What was read to tell the protocol.
     read: BytesMut,
     begun: Instant,
+    /// Streams opened and messages ended, as the watch counted them last.
+    opened: u64,
+    ended: u64,
     /// When the frame or header block began whose rest is missing.
     inside_since: Option<Instant>,
     /// GOAWAY was asked for; a client that does not go then is cut off.
     leaving: bool,
     linger: Option<Linger>,
-    /// The last bytes for the client; what hyper still writes after them is dropped.
+    /// The last bytes for the client; what h2 still writes after them is dropped.
     parting: Option<BytesMut>,
     /// Why the connection is ending.
     violation: Option<Violation>,
@@ -57,6 +59,8 @@ impl Http2Stream {
             patience: Patience::new(limits),
             read,
             begun: Instant::now(),
+            opened: 0,
+            ended: 0,
             inside_since: None,
             leaving: false,
             linger: None,
@@ -71,10 +75,15 @@ impl Http2Stream {
         if let Err(violation) = self.watch.received(bytes, now - self.begun) {
             return self.refuse(violation, context);
         }
-        if self.watch.opened() != self.ledger.opened.swap(self.watch.opened(), Ordering::Relaxed) {
+        // While streams are open nothing is made of this; it is where idleness begins when the client ends the last one.
+        if self.watch.opened() != self.opened || self.ledger.has_streams() {
+            self.opened = self.watch.opened();
             self.patience.last_activity = now;
         }
-        self.inside_since = self.watch.is_inside_message().then(|| self.inside_since.unwrap_or(now));
+        // A client that goes on has its time for every frame, also if no piece that is read ends where a frame ends.
+        let begun = self.inside_since.filter(|_| self.watch.ended() == self.ended).unwrap_or(now);
+        self.ended = self.watch.ended();
+        self.inside_since = self.watch.is_inside_message().then_some(begun);
         Ok(())
     }
 
@@ -104,10 +113,30 @@ impl Http2Stream {
             match Pin::new(&mut self.transport).poll_write(context, parting) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(count) => parting.advance(count?),
-                Poll::Pending => return self.patience.poll_blocked(context).map(Err),
+                Poll::Pending => return self.poll_blocked(context),
             }
         }
-        Pin::new(&mut self.transport).poll_flush(context)
+        self.poll_flushed(context)
+    }
+
+    fn poll_flushed(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let outcome = Pin::new(&mut self.transport).poll_flush(context);
+        if outcome.is_pending() {
+            return self.poll_blocked(context);
+        }
+        self.unblocked();
+        outcome
+    }
+
+    /// The transport takes nothing now: has the client had its time?
+    fn poll_blocked<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+        self.ledger.set_blocked(true);
+        self.patience.poll_blocked(context).map(Err)
+    }
+
+    fn unblocked(&mut self) {
+        self.ledger.set_blocked(false);
+        self.patience.unblocked();
     }
 
     /// Ready when the client has had the time to read why.
@@ -119,7 +148,10 @@ impl Http2Stream {
     fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.linger.is_none() {
             ready!(self.poll_parting(context))?;
-            ready!(Pin::new(&mut self.transport).poll_shutdown(context))?;
+            match Pin::new(&mut self.transport).poll_shutdown(context) {
+                Poll::Ready(outcome) => outcome?,
+                Poll::Pending => return self.poll_blocked(context),
+            }
         }
         self.linger.get_or_insert_with(Linger::new).poll(context, &mut self.transport).map(Ok)
     }
@@ -150,9 +182,9 @@ impl Http2Stream {
         loop {
             let waiting = match self.inside_since {
                 Some(since) => Waiting::Rest(since),
-                None if self.leaving || self.ledger.is_idle() => Waiting::Idle,
-                None if self.ledger.waits_for_client() => Waiting::Taking,
-                None => Waiting::Ourselves,
+                // An open stream has its own times: for its body, its answer, and what the client takes of it.
+                None if self.ledger.has_streams() || self.ledger.is_blocked() => Waiting::Ourselves,
+                None => Waiting::Idle,
             };
             ready!(self.patience.poll_waiting(context, waiting));
             if waiting != Waiting::Idle || self.leaving {
@@ -172,9 +204,9 @@ impl Http2Stream {
         slices: impl Iterator<Item = &'bytes [u8]>,
     ) -> Poll<io::Result<usize>> {
         let Poll::Ready(outcome) = outcome else {
-            return self.patience.poll_blocked(context).map(Err);
+            return self.poll_blocked(context);
         };
-        self.patience.unblocked();
+        self.unblocked();
         let mut count = outcome?;
         let before = self.watch.progress();
         let sent = count;
@@ -257,10 +289,7 @@ impl AsyncWrite for Http2Stream {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_parting(context))?;
-        match Pin::new(&mut self.transport).poll_flush(context) {
-            Poll::Pending => self.patience.poll_blocked(context).map(Err),
-            ready @ Poll::Ready(_) => ready,
-        }
+        self.poll_flushed(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,4 +1,4 @@
-//! The byte stream that hyper sees: the client's, with the gate in the way of everything that is read, and a watch on
+//! The byte stream that hyper or h2 sees: the client's, with the gate in the way of everything that is read, and a watch on
 //! how long the client takes.
 
 pub(super) mod http1;

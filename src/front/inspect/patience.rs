@@ -27,8 +27,6 @@ pub(super) enum Waiting {
     Rest(Instant),
     /// The client's next request.
     Idle,
-    /// The client is to take an answer.
-    Taking,
     /// Our own answer: the client has all the time it takes us.
     Ourselves,
 }
@@ -51,7 +49,6 @@ impl Patience {
         let deadline = match waiting {
             Waiting::Rest(begun) => Some(begun + self.header_timeout),
             Waiting::Idle => Some(self.last_activity + self.idle_timeout),
-            Waiting::Taking => Some(self.last_activity + self.send_timeout),
             // The timer goes on: idleness begins without a read, so nobody would come by to set it.
             Waiting::Ourselves => None,
         };

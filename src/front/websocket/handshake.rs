@@ -4,13 +4,13 @@ use super::Settings;
 use super::extension::Agreement;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use h2::ext::Protocol;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY,
     SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
-use hyper::ext::Protocol;
 use sha1::{Digest as _, Sha1};
 
 /// Appended to the key before it is hashed (RFC 6455 §1.3).

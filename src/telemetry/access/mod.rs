@@ -173,6 +173,11 @@ impl<B> Counted<B> {
     pub fn new(body: B, entry: AccessEntry) -> Self {
         Self { body, entry }
     }
+
+    /// The body that is counted.
+    pub fn body_mut(&mut self) -> &mut B {
+        &mut self.body
+    }
 }
 
 impl<B: http_body::Body<Data: bytes::Buf> + Unpin> http_body::Body for Counted<B> {

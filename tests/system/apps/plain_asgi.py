@@ -197,6 +197,7 @@ async def trailers(scope, receive, send, query):
 async def early_hint(scope, receive, send, query):
     assert "http.response.early_hint" in scope["extensions"]
     await send({"type": "http.response.early_hint", "links": [b"</style.css>; rel=preload; as=style"]})
+    await send({"type": "http.response.early_hint", "links": [b"</script.js>; rel=preload; as=script"]})
     await respond(send, "hinted")
 
 

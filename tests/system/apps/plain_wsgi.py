@@ -187,6 +187,12 @@ def file(environ, query):
     return "200 OK", [("Content-Type", "application/octet-stream"), ("Content-Length", str(length))], wrapper(handle, 65536)
 
 
+def early_hint(environ, query):
+    environ["wsgi.early_hints"]([("Link", "</style.css>; rel=preload; as=style")])
+    environ["wsgi.early_hints"]([("Link", "</script.js>; rel=preload; as=script")])
+    return text("hinted")
+
+
 ROUTES = {
     "/": hello,
     "/facts": facts,
@@ -207,6 +213,7 @@ ROUTES = {
     "/cookies": cookies,
     "/no-content": no_content,
     "/file": file,
+    "/early-hint": early_hint,
 }
 
 

@@ -99,11 +99,22 @@ def settings(values: dict[int, int] | None = None) -> bytes:
 class Http2Connection:
     """One TLS connection with ALPN `h2`. Sends anything, reads whole frames, answers nothing by itself."""
 
-    def __init__(self, url: str, context: ssl.SSLContext, timeout: float = 20.0, preface: bool = True) -> None:
+    def __init__(
+        self,
+        url: str,
+        context: ssl.SSLContext,
+        timeout: float = 20.0,
+        preface: bool = True,
+        receive_buffer: int | None = None,
+    ) -> None:
         parts = urlsplit(url)
         self.authority = parts.netloc
         context.set_alpn_protocols(["h2"])
-        plain = socket.create_connection((parts.hostname, parts.port), timeout)
+        plain = socket.socket()
+        if receive_buffer:
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        plain.settimeout(timeout)
+        plain.connect((parts.hostname, parts.port))
         self.socket = context.wrap_socket(plain, server_hostname=parts.hostname)
         assert self.socket.selected_alpn_protocol() == "h2", "the program did not choose h2"
         self._buffer = b""
