@@ -401,11 +401,11 @@ impl Front {
                 () = self.drain.finished() => {}
                 () = tokio::time::sleep(grace) => {
                     let open = connections(self.placement.open());
-                    tracing::warn!("{open} did not finish in time (--graceful-timeout) and are cut off");
+                    tracing::warn!("cut off, not finished within --graceful-timeout: {open}");
                     is_quick = true;
                 }
                 _ = wishes.stop(demands) => {
-                    tracing::warn!("stopping now: {} are cut off", connections(self.placement.open()));
+                    tracing::warn!("stopping now, cut off: {}", connections(self.placement.open()));
                     is_quick = true;
                 }
             }
