@@ -4,6 +4,7 @@
 //! Stop: stop accepting → connections finish → workers drain → end.
 
 mod commands;
+mod service_manager;
 mod signals;
 
 use crate::config::Settings;
@@ -18,13 +19,14 @@ use crate::front::tls::{self, TlsError};
 use crate::front::{Address, Purpose};
 use crate::roster;
 use crate::supervisor::python::{self, Interpreter, PythonError};
-use crate::supervisor::{self, Demand};
+use crate::supervisor::{self, Demand, Milestone};
 use crate::telemetry::AccessLog as AccessLogSettings;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::log;
 use crate::upstream::pool::{self, Pool};
 use commands::Commands;
 use monoceros_wire::message::Interface;
+use service_manager::ServiceManager;
 use signals::{Wish, Wishes};
 use std::io;
 use std::path::PathBuf;
@@ -173,12 +175,12 @@ pub fn check(mut settings: Settings) -> Result<(), StartError> {
         let (stops, stop_requests) = mpsc::unbounded_channel();
         let pool = Pool::new(settings.upstream, upstream_end.reports.clone());
         pool::start(&pool, upstream_end, vec![Handle::current()]);
-        let on_ready = move |_| {
+        let on_milestone = move |_| {
             // The other end is the supervisor that calls this.
             let _ = stops.send(Demand::StopGracefully);
         };
         let python = ground.interpreter.path;
-        supervisor::run(settings.supervisor, python, supervisor_end, stop_requests, on_ready).await
+        supervisor::run(settings.supervisor, python, supervisor_end, stop_requests, on_milestone).await
     });
     end_runtime(runtime);
     Ok(outcome?)
@@ -346,25 +348,31 @@ impl Front {
             listening: listeners.addresses().map(|(address, purpose)| listening(address, purpose)).collect(),
         };
         let control = control_socket(&settings.control)?.map(|control| tokio::spawn(control.serve(Arc::new(commands))));
-        let runtimes = self.threads.iter().map(|thread| thread.runtime.clone()).collect();
-        pool::start(&self.pool, upstream_end, runtimes);
+        let threads: Vec<Handle> = self.threads.iter().map(|thread| thread.runtime.clone()).collect();
+        pool::start(&self.pool, upstream_end, threads.clone());
         let stage = self.stage.clone();
         let app = settings.supervisor.app.app.clone();
-        let on_ready = move |interface| {
-            stage.send_replace(Stage::Accepting);
-            let interface = if interface == Interface::Asgi { "ASGI" } else { "WSGI" };
-            tracing::info!("ready: {app} ({interface})");
+        let manager = ServiceManager::from_environment();
+        let on_milestone = |milestone| match milestone {
+            Milestone::Ready(interface) => {
+                stage.send_replace(Stage::Accepting);
+                let interface = if interface == Interface::Asgi { "ASGI" } else { "WSGI" };
+                tracing::info!("ready: {app} ({interface})");
+                manager.ready(&format!("serving {app}"));
+            }
+            Milestone::ReloadBegun => manager.reloading(),
+            Milestone::ReloadEnded => manager.ready(&format!("serving {app}")),
         };
         let grace = settings.supervisor.graceful_timeout;
-        let supervised = supervisor::run(settings.supervisor, python, supervisor_end, demanded, on_ready);
+        let supervised = supervisor::run(settings.supervisor, python, supervisor_end, demanded, on_milestone);
         tokio::pin!(supervised);
         let stopping = async {
-            self.stop(listeners, &mut wishes, grace, &demands).await;
-            std::future::pending::<()>().await;
+            self.stop(listeners, &mut wishes, grace, &demands, &manager).await;
         };
         let outcome = tokio::select! {
             outcome = &mut supervised => outcome,
             () = stopping => Ok(()),
+            () = manager.keep_alive(&threads) => Ok(()),
         };
         if let Some(control) = control {
             // Its socket file goes with it.
@@ -383,8 +391,10 @@ impl Front {
         wishes: &mut Wishes,
         grace: Duration,
         demands: &mpsc::UnboundedSender<Demand>,
+        manager: &ServiceManager,
     ) {
         let mut is_quick = matches!(wishes.stop(demands).await, Wish::StopQuickly);
+        manager.stopping();
         if !is_quick {
             tracing::info!("stopping: {} may finish within {} s", connections(self.placement.open()), grace.as_secs());
             self.drain.begin(grace);

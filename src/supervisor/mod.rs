@@ -119,18 +119,27 @@ pub struct WorkerView {
     pub answered: u64,
 }
 
-/// Runs the workers until they are asked to stop, or never served. Must run on the main thread. `on_ready` is called
-/// once, when the first worker can serve.
+/// What the whole server has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Milestone {
+    /// The first worker can serve; once.
+    Ready(Interface),
+    ReloadBegun,
+    /// Done, or given up.
+    ReloadEnded,
+}
+
+/// Runs the workers until they are asked to stop, or never served. Must run on the main thread.
 pub async fn run(
     settings: Settings,
     python: PathBuf,
     end: SupervisorEnd,
     mut demands: mpsc::UnboundedReceiver<Demand>,
-    on_ready: impl FnOnce(Interface),
+    on_milestone: impl FnMut(Milestone),
 ) -> Result<(), Failure> {
     let policy = settings.policy();
     let SupervisorEnd { notices, mut reports } = end;
-    let (mut shell, mut news) = Shell::new(settings, python, notices, on_ready);
+    let (mut shell, mut news) = Shell::new(settings, python, notices, on_milestone);
     let mut machine = Supervisor::new(policy);
     let mut events = VecDeque::from([Event::Start]);
     let mut child_ended = Children::new();

@@ -4,10 +4,10 @@ use super::output;
 use super::say::say;
 use super::state::{Action, Event, GenerationNumber, Jitter, Outcome, Retirement, Saying, Supervisor};
 use super::zygote::{self, Zygote};
-use super::{Failure, Progress, Settings, Snapshot, WorkerView};
+use super::{Failure, Milestone, Progress, Settings, Snapshot, WorkerView};
 use crate::roster::{Member, Notice, WorkerNumber};
 use crate::telemetry::OutputStream;
-use monoceros_wire::message::{BootFailure, Interface};
+use monoceros_wire::message::BootFailure;
 use monoceros_wire::page::Page;
 use monoceros_wire::zygote::{Command as Order, Event as News};
 use std::collections::BTreeMap;
@@ -29,11 +29,11 @@ const MEMORY_GRACE: Duration = Duration::from_secs(10);
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// See the module.
-pub(super) struct Shell<R> {
+pub(super) struct Shell<M> {
     pub(super) settings: Settings,
     pub(super) python: PathBuf,
     pub(super) notices: mpsc::UnboundedSender<Notice>,
-    pub(super) on_ready: Option<R>,
+    pub(super) on_milestone: M,
     zygotes: BTreeMap<GenerationNumber, Running>,
     workers: BTreeMap<WorkerNumber, Employed>,
     news: mpsc::UnboundedSender<(GenerationNumber, zygote::News)>,
@@ -62,19 +62,19 @@ struct Employed {
     is_retiring: bool,
 }
 
-impl<R: FnOnce(Interface)> Shell<R> {
+impl<M: FnMut(Milestone)> Shell<M> {
     pub(super) fn new(
         settings: Settings,
         python: PathBuf,
         notices: mpsc::UnboundedSender<Notice>,
-        on_ready: R,
+        on_milestone: M,
     ) -> (Self, mpsc::UnboundedReceiver<(GenerationNumber, zygote::News)>) {
         let (news, received) = mpsc::unbounded_channel();
         let shell = Self {
             settings,
             python,
             notices,
-            on_ready: Some(on_ready),
+            on_milestone,
             zygotes: BTreeMap::new(),
             workers: BTreeMap::new(),
             news,
@@ -105,13 +105,16 @@ impl<R: FnOnce(Interface)> Shell<R> {
                     running.zygote.end();
                 }
             }
-            Action::Say(Saying::Ready { interface }) => {
-                if let Some(on_ready) = self.on_ready.take() {
-                    on_ready(interface);
-                }
-            }
             Action::Say(saying) => {
                 self.tell_watchers(&saying);
+                match saying {
+                    Saying::Ready { interface } => (self.on_milestone)(Milestone::Ready(interface)),
+                    Saying::ReloadBegun { .. } => (self.on_milestone)(Milestone::ReloadBegun),
+                    Saying::ReloadDone { .. } | Saying::ReloadFailed { .. } => {
+                        (self.on_milestone)(Milestone::ReloadEnded);
+                    }
+                    _ => {}
+                }
                 say(saying);
             }
             // Taken by the loop.

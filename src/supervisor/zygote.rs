@@ -68,6 +68,10 @@ impl Zygote {
             .envs(settings.environment.iter().map(|(name, value)| (name, value)))
             .env(CONTROL_DESCRIPTOR_VARIABLE, theirs.as_raw_fd().to_string())
             .env(EXTENSION_DESCRIPTOR_VARIABLE, extension.as_raw_fd().to_string())
+            // Of the service manager, for us: what a child says in our place would be taken for our word.
+            .env_remove("NOTIFY_SOCKET")
+            .env_remove("WATCHDOG_USEC")
+            .env_remove("WATCHDOG_PID")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
