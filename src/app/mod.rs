@@ -4,110 +4,35 @@
 //! Stop: stop accepting → connections finish → workers drain → end.
 
 mod commands;
+mod problem;
+mod running;
 mod service_manager;
 mod signals;
 
+pub use problem::{StartError, StartProblem};
+
 use crate::config::Settings;
-use crate::control::server::Control;
-use crate::control::{self, place};
-use crate::front::accept::{self, FrontThread, Placement};
+use crate::front::accept::{self, FrontThread};
 use crate::front::drain::Drain;
-use crate::front::files::{FileSetupError, Files};
-use crate::front::listener::{BindError, Listeners};
+use crate::front::files::Files;
+use crate::front::health::Health;
+use crate::front::listener::Listeners;
 use crate::front::pipeline::Pipeline;
-use crate::front::tls::{self, TlsError};
-use crate::front::{Address, Purpose};
+use crate::front::{Address, Purpose, tls};
 use crate::roster;
-use crate::supervisor::python::{self, Interpreter, PythonError};
-use crate::supervisor::{self, Demand, Milestone};
+use crate::supervisor::python::{self, Interpreter};
+use crate::supervisor::{self, Demand};
 use crate::telemetry::AccessLog as AccessLogSettings;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::log;
 use crate::upstream::pool::{self, Pool};
-use commands::Commands;
-use monoceros_wire::message::Interface;
-use service_manager::ServiceManager;
-use signals::{Wish, Wishes};
+use running::Front;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{mpsc, watch};
-
-/// One thing that keeps the server from starting.
-#[derive(Debug, thiserror::Error)]
-pub enum StartProblem {
-    #[error(transparent)]
-    Python(#[from] PythonError),
-    #[error(transparent)]
-    Bind(#[from] BindError),
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    #[error("no development certificate: {0}")]
-    DevelopmentCertificate(#[from] tls::DevelopmentCertificateError),
-    #[error(transparent)]
-    Files(#[from] FileSetupError),
-    #[error("the access log cannot be opened: {0}")]
-    AccessLog(#[source] io::Error),
-    #[error("the control socket cannot be made at {}: {source}", path.display())]
-    Control { path: PathBuf, source: io::Error },
-    #[error("no temporary file can be made in {}: {source}", directory.display())]
-    TemporaryFiles { directory: PathBuf, source: io::Error },
-    #[error("{what}: {source}")]
-    System { what: &'static str, source: io::Error },
-    #[error(transparent)]
-    Workers(#[from] supervisor::Failure),
-}
-
-/// Why the server could not start, or stopped serving: everything that was found wrong at once.
-#[derive(Debug)]
-pub struct StartError {
-    pub problems: Vec<StartProblem>,
-}
-
-impl StartError {
-    /// Whether the application is at fault: it could not be loaded.
-    pub fn is_application_failure(&self) -> bool {
-        matches!(self.problems.as_slice(), [StartProblem::Workers(_)])
-    }
-}
-
-impl<P: Into<StartProblem>> From<P> for StartError {
-    fn from(problem: P) -> Self {
-        Self { problems: vec![problem.into()] }
-    }
-}
-
-impl StartProblem {
-    /// What the operator can do about it.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Python(error) => Some(error.hint().to_owned()),
-            Self::TemporaryFiles { .. } => {
-                Some("TMPDIR names the directory for large bodies: it has to exist and to be writable".to_owned())
-            }
-            Self::Workers(supervisor::Failure::Boot(failure)) => {
-                Some(failure.hint.clone()).filter(|hint| !hint.is_empty())
-            }
-            Self::Workers(supervisor::Failure::BootTimeout(_)) => {
-                Some("raise --boot-timeout, or find out what the application waits for while it is imported".to_owned())
-            }
-            _ => None,
-        }
-    }
-
-    /// The application's traceback, where it is the application's fault.
-    pub fn traceback(&self) -> Option<&str> {
-        match self {
-            Self::Workers(supervisor::Failure::Boot(failure)) => {
-                Some(failure.traceback.as_str()).filter(|text| !text.is_empty())
-            }
-            _ => None,
-        }
-    }
-}
 
 /// What was opened and checked before anything runs.
 struct Ground {
@@ -115,6 +40,8 @@ struct Ground {
     files: Files,
     tls: Option<Arc<rustls::ServerConfig>>,
     listeners: Listeners,
+    /// Of operators.
+    admin: Listeners,
     access: AccessLog,
 }
 
@@ -134,12 +61,16 @@ pub fn run(mut settings: Settings) -> Result<(), StartError> {
         accept::front_threads(&ground.listeners, settings.front.threads, limits, ground.tls.as_ref(), &shutdown)
             .map_err(system("a listening socket cannot be shared"))?;
     drop(shutdown);
+    announce(&ground, &settings);
+    let health = Arc::new(Health::new(Arc::clone(&pool)));
     let pipeline = Arc::new(Pipeline {
         files: ground.files,
         pool: Arc::clone(&pool),
         limits: settings.front.limits.clone(),
         websocket: Arc::default(),
         access: ground.access.clone(),
+        health: Arc::clone(&health),
+        health_path: settings.front.health_path.clone(),
     });
     let (stage, stages) = watch::channel(Stage::Waiting);
     let threads: Vec<RunningThread> = threads
@@ -150,10 +81,10 @@ pub fn run(mut settings: Settings) -> Result<(), StartError> {
         .map_err(system("a front thread cannot be started"))?;
     let runtime =
         Builder::new_current_thread().enable_all().build().map_err(system("the main runtime cannot be started"))?;
-    announce(&ground.listeners, &settings, &ground.interpreter);
-    let front = Front { placement, drain, stage, pool, threads };
+    let front = Front { placement, drain, stage, pool, threads, health };
     let python = ground.interpreter.path;
-    let outcome = runtime.block_on(front.serve(ground.listeners, settings, python, supervisor_end, upstream_end));
+    let outcome =
+        runtime.block_on(front.serve(ground.listeners, ground.admin, settings, python, supervisor_end, upstream_end));
     end_runtime(runtime);
     ground.access.close();
     Ok(outcome?)
@@ -163,6 +94,7 @@ pub fn run(mut settings: Settings) -> Result<(), StartError> {
 /// worker can load the application (gunicorn: `--check-config`). Must be called on the main thread.
 pub fn check(mut settings: Settings) -> Result<(), StartError> {
     settings.front.binds.clear();
+    settings.front.admin_binds.clear();
     settings.telemetry.access_log = AccessLogSettings::Off;
     settings.supervisor.workers = 1;
     let ground = prepare(&mut settings)?;
@@ -214,12 +146,13 @@ fn prepare(settings: &mut Settings) -> Result<Ground, StartError> {
         &mut problems,
     );
     let listeners = collect(Listeners::bind(&settings.front.binds, settings.front.backlog), &mut problems);
+    let admin = collect(Listeners::bind(&settings.front.admin_binds, settings.front.backlog), &mut problems);
     for warning in tls.iter().flat_map(|tls| &tls.warnings) {
         tracing::warn!("{warning}");
     }
-    match (interpreter, files, access, listeners) {
-        (Some(interpreter), Some(files), Some(access), Some(listeners)) if problems.is_empty() => {
-            Ok(Ground { interpreter, files, tls: tls.map(|tls| tls.config), listeners, access })
+    match (interpreter, files, access, listeners, admin) {
+        (Some(interpreter), Some(files), Some(access), Some(listeners), Some(admin)) if problems.is_empty() => {
+            Ok(Ground { interpreter, files, tls: tls.map(|tls| tls.config), listeners, admin, access })
         }
         _ => Err(StartError { problems }),
     }
@@ -230,10 +163,14 @@ fn collect<T, P: Into<StartProblem>>(result: Result<T, Vec<P>>, problems: &mut V
 }
 
 /// Says what listens where, and who will answer.
-fn announce(listeners: &Listeners, settings: &Settings, interpreter: &Interpreter) {
-    for (address, purpose) in listeners.addresses() {
+fn announce(ground: &Ground, settings: &Settings) {
+    for (address, purpose) in ground.listeners.addresses() {
         tracing::info!("listening on {}", listening(address, purpose));
     }
+    for (address, purpose) in ground.admin.addresses() {
+        tracing::info!("for operators: {}/-/status", listening(address, purpose));
+    }
+    let interpreter = &ground.interpreter;
     let workers = settings.supervisor.workers;
     let plural = if workers == 1 { "" } else { "s" };
     tracing::info!("starting {workers} worker{plural} with {interpreter}");
@@ -247,23 +184,6 @@ fn listening(address: &Address, purpose: Purpose) -> String {
         Address::Unix(path) => {
             let path = path.as_deref().map_or_else(String::new, |path| path.display().to_string());
             format!("unix:{path}{redirects}")
-        }
-    }
-}
-
-/// Opens the control socket. Where no place was named, a server without one is better than none.
-fn control_socket(settings: &control::Settings) -> Result<Option<Control>, StartProblem> {
-    match settings {
-        control::Settings::Off => Ok(None),
-        control::Settings::At(path) => {
-            let refused = |source| StartProblem::Control { path: path.clone(), source };
-            Control::bind(path.clone()).map(Some).map_err(refused)
-        }
-        control::Settings::Automatic => {
-            let opened = place::prepare(&place::directories())
-                .and_then(|directory| Control::bind(place::socket_in(&directory, std::process::id())));
-            let opened = opened.inspect_err(|error| tracing::warn!("there is no control socket: {error}"));
-            Ok(opened.ok())
         }
     }
 }
@@ -314,133 +234,4 @@ async fn live(front: FrontThread, pipeline: Arc<Pipeline>, mut stages: watch::Re
 /// A blocking read of a file that hangs must not keep the program.
 fn end_runtime(runtime: Runtime) {
     runtime.shutdown_timeout(Duration::from_millis(100));
-}
-
-/// The running server, seen from the main thread.
-struct Front {
-    placement: Arc<Placement>,
-    drain: Drain,
-    stage: watch::Sender<Stage>,
-    pool: Arc<Pool>,
-    threads: Vec<RunningThread>,
-}
-
-impl Front {
-    async fn serve(
-        self,
-        listeners: Listeners,
-        settings: Settings,
-        python: PathBuf,
-        supervisor_end: roster::SupervisorEnd,
-        upstream_end: roster::UpstreamEnd,
-    ) -> Result<(), StartProblem> {
-        let (demands, demanded) = mpsc::unbounded_channel();
-        let (commands, wished) = mpsc::unbounded_channel();
-        let mut wishes =
-            Wishes::new(wished).map_err(|source| StartProblem::System { what: "signals cannot be handled", source })?;
-        let commands = Commands {
-            wishes: commands,
-            pool: Arc::clone(&self.pool),
-            placement: Arc::clone(&self.placement),
-            begun: Instant::now(),
-            app: settings.supervisor.app.app.clone(),
-            directory: settings.supervisor.chdir.display().to_string(),
-            listening: listeners.addresses().map(|(address, purpose)| listening(address, purpose)).collect(),
-        };
-        let control = control_socket(&settings.control)?.map(|control| tokio::spawn(control.serve(Arc::new(commands))));
-        let threads: Vec<Handle> = self.threads.iter().map(|thread| thread.runtime.clone()).collect();
-        pool::start(&self.pool, upstream_end, threads.clone());
-        let stage = self.stage.clone();
-        let app = settings.supervisor.app.app.clone();
-        let manager = ServiceManager::from_environment();
-        let on_milestone = |milestone| match milestone {
-            Milestone::Ready(interface) => {
-                stage.send_replace(Stage::Accepting);
-                let interface = if interface == Interface::Asgi { "ASGI" } else { "WSGI" };
-                tracing::info!("ready: {app} ({interface})");
-                manager.ready(&format!("serving {app}"));
-            }
-            Milestone::ReloadBegun => manager.reloading(),
-            Milestone::ReloadEnded => manager.ready(&format!("serving {app}")),
-        };
-        let grace = settings.supervisor.graceful_timeout;
-        let supervised = supervisor::run(settings.supervisor, python, supervisor_end, demanded, on_milestone);
-        tokio::pin!(supervised);
-        let stopping = async {
-            self.stop(listeners, &mut wishes, grace, &demands, &manager).await;
-        };
-        let outcome = tokio::select! {
-            outcome = &mut supervised => outcome,
-            () = stopping => Ok(()),
-            () = manager.keep_alive(&threads) => Ok(()),
-        };
-        if let Some(control) = control {
-            // Its socket file goes with it.
-            control.abort();
-            let _ = control.await;
-        }
-        self.end();
-        Ok(outcome?)
-    }
-
-    /// Passes wishes on until one is to stop, and carries that out: the first time gracefully, the second time quickly,
-    /// the third time at once.
-    async fn stop(
-        &self,
-        listeners: Listeners,
-        wishes: &mut Wishes,
-        grace: Duration,
-        demands: &mpsc::UnboundedSender<Demand>,
-        manager: &ServiceManager,
-    ) {
-        let mut is_quick = matches!(wishes.stop(demands).await, Wish::StopQuickly);
-        manager.stopping();
-        if !is_quick {
-            tracing::info!("stopping: {} may finish within {} s", connections(self.placement.open()), grace.as_secs());
-            self.drain.begin(grace);
-            // The kernel goes on taking connections for as long as one handle is open.
-            drop(listeners);
-            // A server that never was ready accepts now and drains at once.
-            let never_ready =
-                self.stage.send_if_modified(|stage| std::mem::replace(stage, Stage::Accepting) == Stage::Waiting);
-            if never_ready {
-                // Nobody will answer the clients that waited for it.
-                self.pool.close();
-            }
-            tokio::select! {
-                () = self.drain.finished() => {}
-                () = tokio::time::sleep(grace) => {
-                    let open = connections(self.placement.open());
-                    tracing::warn!("cut off, not finished within --graceful-timeout: {open}");
-                    is_quick = true;
-                }
-                _ = wishes.stop(demands) => {
-                    tracing::warn!("stopping now, cut off: {}", connections(self.placement.open()));
-                    is_quick = true;
-                }
-            }
-            self.pool.close();
-        }
-        loop {
-            // While the workers drain, a further wish ends them.
-            let _ = demands.send(if is_quick { Demand::StopQuickly } else { Demand::StopGracefully });
-            wishes.stop(demands).await;
-            is_quick = true;
-        }
-    }
-
-    /// Ends the front threads. Connections that are still open end with them.
-    fn end(self) {
-        self.drain.begin(Duration::ZERO);
-        self.stage.send_replace(Stage::Ended);
-        for thread in self.threads {
-            if thread.thread.join().is_err() {
-                tracing::error!("a front thread has panicked");
-            }
-        }
-    }
-}
-
-fn connections(open: usize) -> String {
-    if open == 1 { "1 connection".to_owned() } else { format!("{open} connections") }
 }

@@ -26,6 +26,21 @@ pub(super) fn read(reader: &mut Reader<'_>, has_certificates: bool) -> Vec<Bind>
     binds
 }
 
+/// The listeners for operators. Who asks there is on the same machine or in the same private network.
+pub(super) fn read_admin(reader: &mut Reader<'_>, binds: &[Bind]) -> Vec<Bind> {
+    let mut all = binds.to_vec();
+    for given in reader.all(Key::AdminBind) {
+        let Some(written) = address(reader, Key::AdminBind, given) else { continue };
+        if written.purpose(false) == Purpose::Https {
+            let hint = "it speaks plain HTTP: choose a loopback or private address, or a Unix socket";
+            reader.invalid(Key::AdminBind, given, Some(hint.to_owned()));
+            continue;
+        }
+        add(reader, &mut all, given, Bind { address: written.address, purpose: Purpose::Http });
+    }
+    all.split_off(binds.len())
+}
+
 fn redirect(reader: &mut Reader<'_>, binds: &mut Vec<Bind>, given: &Given) {
     let Some(written) = address(reader, Key::RedirectHttp, given) else { return };
     let Some(port) = tls_port(binds) else {

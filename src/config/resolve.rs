@@ -132,6 +132,9 @@ fn front(reader: &mut Reader<'_>, certificates: Option<&Certificates>) -> (front
     let uses_tls = binds.iter().any(|bind| bind.purpose == front::Purpose::Https);
     let unused = certificates.is_some() && !uses_tls && reader.errors.is_empty();
     let settings = front::Settings {
+        admin_binds: listening::read_admin(reader, &binds),
+        health_path: reader.one(Key::HealthPath).and_then(|given| prefix(reader, Key::HealthPath, given)),
+        drain_delay: reader.duration(Key::DrainDelay),
         binds,
         threads: reader.count(Key::FrontThreads),
         backlog: reader.count(Key::Backlog),

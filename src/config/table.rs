@@ -201,6 +201,16 @@ const LISTENING: &[Definition] = &[
         .bare(":80")
         .example(":80")
         .meaning("Redirect plain HTTP on this address, :80 if none is named, to the TLS address"),
+    option(Key::AdminBind, "server.admin_bind", "admin-bind", "ADDRESS", Kind::Text("HOST:PORT or unix:PATH"))
+        .many()
+        .example("127.0.0.1:9000")
+        .meaning("Plain HTTP for operators: /-/live, /-/ready, /-/status; may be given several times"),
+    option(Key::HealthPath, "server.health_path", "health-path", "PATH", Kind::Text("a path that begins with a slash"))
+        .example("/-")
+        .meaning("Clients may ask for PATH/live and PATH/ready; the front answers, not the application"),
+    option(Key::DrainDelay, "server.drain_delay", "drain-delay", "TIME", time(Duration::ZERO))
+        .default("0")
+        .meaning("When stopping, be not ready for this long before connections are no longer taken"),
     option(Key::TlsCert, "tls.cert", "tls-cert", "FILE", PEM_FILE)
         .many()
         .example("certs/site.pem")

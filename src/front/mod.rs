@@ -1,6 +1,7 @@
 //! From the client's socket to the decision who answers.
 
 pub mod accept;
+pub mod admin;
 pub mod body;
 mod connection;
 mod descriptors;
@@ -9,6 +10,7 @@ mod exchange;
 pub mod files;
 mod forward;
 pub mod gate;
+pub mod health;
 mod hints;
 mod http2;
 pub mod incoming;
@@ -46,6 +48,12 @@ pub struct Settings {
     pub tls: Option<tls::Settings>,
     pub limits: limits::Settings,
     pub files: files::Settings,
+    /// Where operators ask (`--admin-bind`); plain HTTP.
+    pub admin_binds: Vec<Bind>,
+    /// The path under which clients may ask for `live` and `ready`, without a slash at its end.
+    pub health_path: Option<String>,
+    /// From "not ready any more" to the end of accepting.
+    pub drain_delay: std::time::Duration,
 }
 
 /// One address to listen on.

@@ -3,6 +3,7 @@
 use super::body::Body;
 use super::drain::Shutdown;
 use super::files::{ALLOWED_METHODS, Files, Outcome};
+use super::health::{Health, Question};
 use super::hints::EarlyHints;
 use super::incoming::Incoming;
 use super::intake::{self, IntakeError};
@@ -33,6 +34,9 @@ pub struct Pipeline {
     pub limits: limits::Settings,
     pub websocket: Arc<websocket::Settings>,
     pub access: AccessLog,
+    pub health: Arc<Health>,
+    /// The path under which clients may ask for `live` and `ready`.
+    pub health_path: Option<String>,
 }
 
 /// Who served a request of an application, for the access log.
@@ -52,6 +56,10 @@ impl Served {
 impl Answer for Pipeline {
     async fn answer(self: Arc<Self>, connection: Arc<ConnectionInfo>, request: Request<Incoming>) -> Response<Body> {
         let (mut parts, body) = request.into_parts();
+        if let Some(question) = self.health_question(parts.uri.path()) {
+            // Not noted: balancers ask every few seconds.
+            return self.health.answer(question, &parts);
+        }
         let asker = Asker::of(&parts);
         let entry = self.access.begin(&connection.peer, &parts);
         let mut served = Served::default();
@@ -245,6 +253,12 @@ impl Pipeline {
     fn log(mut entry: AccessEntry, served: &Served, response: Response<Body>) -> Response<Body> {
         entry.answered(response.status(), served.worker, served.waited);
         response.map(|body| Body::stream(Counted::new(body, entry)))
+    }
+
+    /// What the server does in detail is for the admin listener.
+    fn health_question(&self, path: &str) -> Option<Question> {
+        let name = path.strip_prefix(self.health_path.as_deref()?)?.strip_prefix('/')?;
+        Question::named(name).filter(|question| *question != Question::Status)
     }
 
     fn is_streamed(&self, path: &str) -> bool {

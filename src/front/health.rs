@@ -1,0 +1,104 @@
+//! Is the server alive, can it serve, what does it do: answered by the front itself, never through a worker, and so also
+//! when all of them are busy.
+
+use super::body::Body;
+use super::rescue::{self, Asker, Failure};
+use crate::upstream::pool::Pool;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::request::Parts;
+use http::{HeaderValue, Method, Response, StatusCode};
+use serde_json::json;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+const METHODS: &str = "GET, HEAD";
+
+/// What balancers and monitors ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question {
+    /// The program runs.
+    Live,
+    /// A worker can take a request, and the server is not about to stop.
+    Ready,
+    /// The workers and the queue, as JSON.
+    Status,
+}
+
+impl Question {
+    /// By the last part of the path.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "live" => Some(Self::Live),
+            "ready" => Some(Self::Ready),
+            "status" => Some(Self::Status),
+            _ => None,
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Health {
+    pool: Arc<Pool>,
+    is_leaving: AtomicBool,
+}
+
+impl Health {
+    pub fn new(pool: Arc<Pool>) -> Self {
+        Self { pool, is_leaving: AtomicBool::new(false) }
+    }
+
+    /// From now on the server is not ready, so that balancers send nothing more before it stops.
+    pub fn leave(&self) {
+        self.is_leaving.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_ready(&self) -> bool {
+        !self.is_leaving.load(Ordering::Relaxed) && self.pool.load().serving > 0
+    }
+
+    pub fn answer(&self, question: Question, request: &Parts) -> Response<Body> {
+        if request.method != Method::GET && request.method != Method::HEAD {
+            let mut response = rescue::page(&Failure::MethodNotAllowed { allow: METHODS }, &Asker::of(request));
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(METHODS));
+            return response;
+        }
+        let (status, kind, text) = match question {
+            Question::Live => (StatusCode::OK, PLAIN, "alive\n".to_owned()),
+            Question::Ready if self.is_ready() => (StatusCode::OK, PLAIN, "ready\n".to_owned()),
+            Question::Ready => (StatusCode::SERVICE_UNAVAILABLE, PLAIN, "not ready\n".to_owned()),
+            Question::Status => (StatusCode::OK, JSON, self.status()),
+        };
+        let length = text.len();
+        let mut response = Response::new(if request.method == Method::HEAD { Body::empty() } else { Body::full(text) });
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        headers.insert(CONTENT_LENGTH, length.into());
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+
+    fn status(&self) -> String {
+        let load = self.pool.load();
+        let members = self.pool.members();
+        let workers: Vec<_> = members
+            .iter()
+            .map(|member| json!({ "worker": member.worker, "slots": member.slots, "in_flight": member.in_flight }))
+            .collect();
+        let status = json!({
+            "ready": self.is_ready(),
+            "serving": load.serving,
+            "in_flight": load.in_flight,
+            "queued": load.queued,
+            "workers": workers,
+        });
+        format!("{status}\n")
+    }
+}
+
+const PLAIN: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
