@@ -81,7 +81,7 @@ pub fn run(mut settings: Settings) -> Result<(), StartError> {
         .map_err(system("a front thread cannot be started"))?;
     let runtime =
         Builder::new_current_thread().enable_all().build().map_err(system("the main runtime cannot be started"))?;
-    let front = Front { placement, drain, stage, pool, threads, health };
+    let front = Front { placement, drain, stage, pool, threads, health, access: ground.access.clone() };
     let python = ground.interpreter.path;
     let outcome =
         runtime.block_on(front.serve(ground.listeners, ground.admin, settings, python, supervisor_end, upstream_end));

@@ -15,6 +15,7 @@ use crate::front::health::Health;
 use crate::front::listener::Listeners;
 use crate::roster;
 use crate::supervisor::{self, Demand, Milestone};
+use crate::telemetry::access::AccessLog;
 use crate::upstream::pool::{self, Pool};
 use monoceros_wire::message::Interface;
 use std::path::PathBuf;
@@ -31,6 +32,7 @@ pub(super) struct Front {
     pub(super) pool: Arc<Pool>,
     pub(super) threads: Vec<RunningThread>,
     pub(super) health: Arc<Health>,
+    pub(super) access: AccessLog,
 }
 
 impl Front {
@@ -45,8 +47,8 @@ impl Front {
     ) -> Result<(), StartProblem> {
         let (demands, demanded) = mpsc::unbounded_channel();
         let (commands, wished) = mpsc::unbounded_channel();
-        let mut wishes =
-            Wishes::new(wished).map_err(|source| StartProblem::System { what: "signals cannot be handled", source })?;
+        let mut wishes = Wishes::new(wished, self.access.clone())
+            .map_err(|source| StartProblem::System { what: "signals cannot be handled", source })?;
         let commands = Commands {
             wishes: commands,
             pool: Arc::clone(&self.pool),

@@ -1,6 +1,7 @@
 //! The signals that the program obeys (docs/signals.md), named as gunicorn's users know them.
 
 use crate::supervisor::Demand;
+use crate::telemetry::access::AccessLog;
 use std::io;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -13,6 +14,8 @@ const TTOU: i32 = 22;
 pub(super) enum Wish {
     StopGracefully,
     StopQuickly,
+    /// Open the access log again under its name.
+    ReopenLogs,
     Other(Demand),
 }
 
@@ -24,11 +27,13 @@ pub(super) struct Wishes {
     hangup: Signal,
     one_more: Signal,
     one_less: Signal,
+    reopen: Signal,
+    access: AccessLog,
     commands: mpsc::UnboundedReceiver<Wish>,
 }
 
 impl Wishes {
-    pub(super) fn new(commands: mpsc::UnboundedReceiver<Wish>) -> io::Result<Self> {
+    pub(super) fn new(commands: mpsc::UnboundedReceiver<Wish>, access: AccessLog) -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
@@ -36,6 +41,8 @@ impl Wishes {
             hangup: signal(SignalKind::hangup())?,
             one_more: signal(SignalKind::from_raw(TTIN))?,
             one_less: signal(SignalKind::from_raw(TTOU))?,
+            reopen: signal(SignalKind::user_defined1())?,
+            access,
             commands,
         })
     }
@@ -48,6 +55,7 @@ impl Wishes {
             _ = self.hangup.recv() => Wish::Other(Demand::Reload(None)),
             _ = self.one_more.recv() => Wish::Other(Demand::OneMore),
             _ = self.one_less.recv() => Wish::Other(Demand::OneLess),
+            _ = self.reopen.recv() => Wish::ReopenLogs,
             Some(wish) = self.commands.recv() => wish,
         }
     }
@@ -57,6 +65,10 @@ impl Wishes {
         loop {
             match self.next().await {
                 Wish::Other(demand) => drop(demands.send(demand)),
+                Wish::ReopenLogs => {
+                    self.access.reopen();
+                    tracing::info!("the access log is opened again");
+                }
                 stop => return stop,
             }
         }

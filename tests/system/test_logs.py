@@ -3,6 +3,7 @@
 import fcntl
 import os
 import re
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -97,6 +98,20 @@ def test_access_log_in_a_file_has_no_forged_lines(tmp_path: Path) -> None:
     lines = target.read_text().splitlines()
     assert len(lines) == 2
     assert not any(line.startswith("127.0.0.1 forged") for line in lines)
+
+
+def test_the_access_log_is_opened_again_after_a_rotation(tmp_path: Path) -> None:
+    target, rotated = tmp_path / "access.log", tmp_path / "access.log.1"
+    with Server("plain_wsgi:app", "--access-log", target) as server:
+        httpx.get(f"{server.url}/pid?first", timeout=30)
+        eventually(lambda: "/pid?first" in target.read_text(), "the first line")
+        target.rename(rotated)
+        server.process.send_signal(signal.SIGUSR1)
+        server.wait_for_log("the access log is opened again")
+        eventually(target.exists, "the new file")
+        httpx.get(f"{server.url}/pid?second", timeout=30)
+        eventually(lambda: "/pid?second" in target.read_text(), "the second line")
+    assert rotated.read_text().count("\n") == 1 and target.read_text().count("\n") == 1
 
 
 def test_log_level() -> None:
