@@ -1,6 +1,7 @@
 //! Commands from the control socket, carried out.
 
 use super::signals::Wish;
+use crate::config::table::WORKERS_MAX;
 use crate::control::protocol::{Command, Reply, Status, Worker};
 use crate::control::server::Handler;
 use crate::front::accept::Placement;
@@ -33,9 +34,12 @@ impl Handler for Commands {
             Command::Stop { quickly } => self.stop(quickly),
         };
         // Whoever asked may have gone.
-        let _ = replies.send(last);
+        let _ = replies.send(last.unwrap_or_else(|failed| failed));
     }
 }
+
+/// The last reply, either way.
+type Last = Result<Reply, Reply>;
 
 impl Commands {
     fn wish(&self, wish: Wish) -> Result<(), Reply> {
@@ -48,11 +52,8 @@ impl Commands {
         answer.await.map_err(|_| failed("the server is ending"))
     }
 
-    async fn status(&self) -> Reply {
-        let snapshot = match self.look().await {
-            Ok(snapshot) => snapshot,
-            Err(failed) => return failed,
-        };
+    async fn status(&self) -> Last {
+        let snapshot = self.look().await?;
         let load = self.pool.load();
         let members = self.pool.members();
         let workers = snapshot.workers.into_iter().map(|view| {
@@ -69,7 +70,7 @@ impl Commands {
                 rss: view.pid.and_then(crate::sys::resident_memory),
             }
         });
-        Reply::Status(Box::new(Status {
+        Ok(Reply::Status(Box::new(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             app: self.app.clone(),
@@ -81,65 +82,53 @@ impl Commands {
             workers_wanted: snapshot.wanted,
             queue: load.queued,
             workers: workers.collect(),
-        }))
+        })))
     }
 
-    async fn reload(&self, replies: &Replies) -> Reply {
+    async fn reload(&self, replies: &Replies) -> Last {
         let (watcher, mut progress) = mpsc::unbounded_channel();
-        if let Err(failed) = self.wish(Wish::Other(Demand::Reload(Some(watcher)))) {
-            return failed;
-        }
+        self.wish(Wish::Other(Demand::Reload(Some(watcher))))?;
         while let Some(progress) = progress.recv().await {
             match progress {
                 Progress::Step(text) => drop(replies.send(Reply::Progress { text })),
-                Progress::Done { generation } => return done(format!("generation {generation} serves")),
+                Progress::Done { generation } => return Ok(done(format!("generation {generation} serves"))),
                 Progress::Failed(failure) => {
-                    return Reply::Failed {
+                    return Err(Reply::Failed {
                         text: format!("nothing has changed: {}", failure.message),
                         detail: failure.traceback,
                         hint: failure.hint,
-                    };
+                    });
                 }
             }
         }
-        failed("the server is ending")
+        Err(failed("the server is ending"))
     }
 
-    fn scale(&self, workers: u32) -> Reply {
-        if !WORKERS.contains(&workers) {
-            return failed(&format!("the number of workers is from {} to {}", WORKERS.start(), WORKERS.end()));
+    fn scale(&self, workers: u32) -> Last {
+        if !(1..=WORKERS_MAX).contains(&u64::from(workers)) {
+            return Err(failed(&format!("the number of workers is from 1 to {WORKERS_MAX}")));
         }
-        match self.wish(Wish::Other(Demand::Scale(workers))) {
-            Ok(()) => done(format!("workers wanted: {workers}")),
-            Err(failed) => failed,
-        }
+        self.wish(Wish::Other(Demand::Scale(workers)))?;
+        Ok(done(format!("workers wanted: {workers}")))
     }
 
-    async fn restart(&self, worker: u32) -> Reply {
-        let snapshot = match self.look().await {
-            Ok(snapshot) => snapshot,
-            Err(failed) => return failed,
-        };
+    async fn restart(&self, worker: u32) -> Last {
+        let snapshot = self.look().await?;
         match snapshot.workers.iter().find(|view| view.worker == worker) {
-            None => failed(&format!("there is no worker {worker}")),
-            Some(view) if view.state != "serving" => failed(&format!("worker {worker} is {}", view.state)),
-            Some(_) => match self.wish(Wish::Other(Demand::Restart(worker))) {
-                Ok(()) => done(format!("worker {worker} goes as soon as a new one serves")),
-                Err(failed) => failed,
-            },
+            None => Err(failed(&format!("there is no worker {worker}"))),
+            Some(view) if view.state != "serving" => Err(failed(&format!("worker {worker} is {}", view.state))),
+            Some(_) => {
+                self.wish(Wish::Other(Demand::Restart(worker)))?;
+                Ok(done(format!("worker {worker} goes as soon as a new one serves")))
+            }
         }
     }
 
-    fn stop(&self, quickly: bool) -> Reply {
-        match self.wish(if quickly { Wish::StopQuickly } else { Wish::StopGracefully }) {
-            Ok(()) => done("stopping".to_owned()),
-            Err(failed) => failed,
-        }
+    fn stop(&self, quickly: bool) -> Last {
+        self.wish(if quickly { Wish::StopQuickly } else { Wish::StopGracefully })?;
+        Ok(done("stopping".to_owned()))
     }
 }
-
-/// As many as `--workers` allows.
-const WORKERS: std::ops::RangeInclusive<u32> = 1..=1024;
 
 fn done(text: String) -> Reply {
     Reply::Done { text }

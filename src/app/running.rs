@@ -188,11 +188,11 @@ fn control_socket(settings: &control::Settings) -> Result<Option<Control>, Start
         control::Settings::Off => Ok(None),
         control::Settings::At(path) => {
             let refused = |source| StartProblem::Control { path: path.clone(), source };
-            Control::bind(path.clone()).map(Some).map_err(refused)
+            Control::bind(path).map(Some).map_err(refused)
         }
         control::Settings::Automatic => {
             let opened = place::prepare(&place::directories())
-                .and_then(|directory| Control::bind(place::socket_in(&directory, std::process::id())));
+                .and_then(|directory| Control::bind(&place::socket_in(&directory, std::process::id())));
             let opened = opened.inspect_err(|error| tracing::warn!("there is no control socket: {error}"));
             Ok(opened.ok())
         }

@@ -1,6 +1,7 @@
 //! What systemd is told, and any other service manager that speaks its protocol (`sd_notify(3)`): when the server can
 //! serve, when it reloads and stops, and that it is alive.
 
+use crate::supervisor::SERVICE_MANAGER_VARIABLES;
 use std::ffi::OsString;
 use std::io;
 use std::os::linux::net::SocketAddrExt as _;
@@ -8,9 +9,6 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 use tokio::runtime::Handle;
-
-/// The variables of the protocol; the zygote does not get them.
-const VARIABLES: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
 /// The way to the service manager; without one every word is lost.
 #[derive(Debug, Default)]
@@ -23,7 +21,7 @@ pub(super) struct ServiceManager {
 impl ServiceManager {
     /// As the environment says.
     pub(super) fn from_environment() -> Self {
-        let [address, interval, pid] = VARIABLES.map(std::env::var_os);
+        let [address, interval, pid] = SERVICE_MANAGER_VARIABLES.map(std::env::var_os);
         let Some(address) = address.filter(|address| !address.is_empty()) else { return Self::default() };
         let socket = connect(&address).inspect_err(|error| {
             tracing::warn!("the service manager cannot be reached at {}: {error}", address.display());

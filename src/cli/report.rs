@@ -9,9 +9,10 @@
 
 use super::foreign::Foreign;
 use crate::config::error::{ConfigError, Warning};
+use crate::telemetry::log::colours_wanted;
 use crate::telemetry::output::StandardError;
 use std::error::Error;
-use std::io::{IsTerminal as _, Write};
+use std::io::Write;
 
 /// The server failed to start, or failed while it served.
 pub const EXIT_FAILURE: u8 = 1;
@@ -31,10 +32,9 @@ pub struct Report<W> {
 }
 
 impl Report<StandardError> {
-    /// To standard error; in colours on a terminal, unless `NO_COLOR` is set to anything (<https://no-color.org>).
+    /// To standard error; in colours where they are wanted.
     pub fn standard_error() -> Self {
-        let is_plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self::new(StandardError, std::io::stderr().is_terminal() && !is_plain)
+        Self::new(StandardError, colours_wanted(&std::io::stderr()))
     }
 }
 

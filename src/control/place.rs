@@ -1,13 +1,19 @@
 //! Where control sockets are: `DIRECTORY/PID.sock`, in a directory that only its owner can enter.
 
+use crate::sys::unix_socket::{self, SocketFile, UnixBindError};
 use rustix::fs::{Mode, OFlags};
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 /// Of the service manager: the directory it made for the service (systemd: `RuntimeDirectory=`).
 const SERVICE_DIRECTORY: &str = "RUNTIME_DIRECTORY";
+
+/// Of a control socket.
+const MODE: u32 = 0o600;
+const BACKLOG: i32 = 16;
 
 /// Directories in which sockets may be, best first.
 pub fn directories() -> Vec<PathBuf> {
@@ -76,33 +82,19 @@ pub fn running(directories: &[PathBuf]) -> Vec<(u32, PathBuf)> {
     found
 }
 
-/// Binds a socket that only its owner may use. One that is left over from a server that is gone is replaced.
-pub fn bind(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
-    use std::os::unix::net::{UnixListener, UnixStream};
-    if let Ok(facts) = fs::symlink_metadata(path) {
-        let is_socket = facts.mode() & 0o170_000 == 0o140_000;
-        if !is_socket || UnixStream::connect(path).is_ok() {
-            return Err(io::ErrorKind::AddrInUse.into());
-        }
-        fs::remove_file(path)?;
-    }
-    // The process-wide mask would be the other way, and other threads make files too: nobody can connect before the
-    // socket listens, and it listens only after its rights are set.
-    let socket = rustix::net::socket_with(
-        rustix::net::AddressFamily::UNIX,
-        rustix::net::SocketType::STREAM,
-        rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK,
-        None,
-    )?;
-    rustix::net::bind(&socket, &rustix::net::SocketAddrUnix::new(path)?)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-    rustix::net::listen(&socket, 16)?;
-    Ok(UnixListener::from(socket))
+/// Listens on a socket that only its owner may use.
+pub fn bind(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
+    let (socket, file) = unix_socket::listen(path, MODE, BACKLOG).map_err(|error| match error {
+        UnixBindError::InUse | UnixBindError::NotASocketFile => io::ErrorKind::AddrInUse.into(),
+        UnixBindError::Io(error) => error,
+    })?;
+    Ok((socket.into(), file))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
     #[test]
     fn a_socket_is_for_its_owner_alone_and_replaces_a_dead_one() -> io::Result<()> {
@@ -110,12 +102,14 @@ mod tests {
         let inside = directory.path().join("monoceros");
         assert_eq!(prepare(&[PathBuf::from("/proc/nowhere"), inside.clone()])?, inside);
         let path = socket_in(&inside, std::process::id());
-        let first = bind(&path)?;
+        let (first, file) = bind(&path)?;
         assert_eq!(fs::metadata(&path)?.mode() & 0o777, 0o600);
         assert_eq!(fs::metadata(&inside)?.mode() & 0o777, 0o700);
         assert!(bind(&path).is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse));
         drop(first);
-        drop(bind(&path)?);
+        // As after a SIGKILL: the name stays.
+        std::mem::forget(file);
+        let _second = bind(&path)?;
         fs::write(socket_in(&inside, u32::MAX), "")?;
         assert_eq!(running(&[inside]), [(std::process::id(), path)]);
         Ok(())

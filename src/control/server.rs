@@ -1,9 +1,10 @@
 //! Takes commands from a control socket and sends replies.
 
 use super::protocol::{COMMAND_MAX, Command, Reply};
+use crate::sys::unix_socket::SocketFile;
 use std::future::Future;
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -25,21 +26,14 @@ pub trait Handler: Send + Sync + 'static {
 #[derive(Debug)]
 pub struct Control {
     listener: UnixListener,
-    path: PathBuf,
-}
-
-impl Drop for Control {
-    fn drop(&mut self) {
-        // It may be gone with its directory.
-        let _ = std::fs::remove_file(&self.path);
-    }
+    _file: SocketFile,
 }
 
 impl Control {
     /// Listens at `path`. Must be called inside a runtime.
-    pub fn bind(path: PathBuf) -> io::Result<Self> {
-        let listener = UnixListener::from_std(super::place::bind(&path)?)?;
-        Ok(Self { listener, path })
+    pub fn bind(path: &Path) -> io::Result<Self> {
+        let (listener, file) = super::place::bind(path)?;
+        Ok(Self { listener: UnixListener::from_std(listener)?, _file: file })
     }
 
     /// Serves for ever.

@@ -2,16 +2,15 @@
 //! when all of them are busy.
 
 use super::body::Body;
+use super::files::ALLOWED_METHODS;
 use super::rescue::{self, Asker, Failure};
-use crate::upstream::pool::Pool;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use crate::upstream::pool::{Load, Pool};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
 use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-
-const METHODS: &str = "GET, HEAD";
 
 /// What balancers and monitors ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,19 +52,17 @@ impl Health {
         self.is_leaving.store(true, Ordering::Relaxed);
     }
 
-    pub fn is_ready(&self) -> bool {
-        !self.is_leaving.load(Ordering::Relaxed) && self.pool.load().serving > 0
+    fn is_ready(&self, load: &Load) -> bool {
+        !self.is_leaving.load(Ordering::Relaxed) && load.serving > 0
     }
 
     pub fn answer(&self, question: Question, request: &Parts) -> Response<Body> {
         if request.method != Method::GET && request.method != Method::HEAD {
-            let mut response = rescue::page(&Failure::MethodNotAllowed { allow: METHODS }, &Asker::of(request));
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static(METHODS));
-            return response;
+            return rescue::page(&Failure::MethodNotAllowed { allow: ALLOWED_METHODS }, &Asker::of(request));
         }
         let (status, kind, text) = match question {
             Question::Live => (StatusCode::OK, PLAIN, "alive\n".to_owned()),
-            Question::Ready if self.is_ready() => (StatusCode::OK, PLAIN, "ready\n".to_owned()),
+            Question::Ready if self.is_ready(&self.pool.load()) => (StatusCode::OK, PLAIN, "ready\n".to_owned()),
             Question::Ready => (StatusCode::SERVICE_UNAVAILABLE, PLAIN, "not ready\n".to_owned()),
             Question::Status => (StatusCode::OK, JSON, self.status()),
         };
@@ -90,7 +87,7 @@ impl Health {
             .map(|member| json!({ "worker": member.worker, "slots": member.slots, "in_flight": member.in_flight }))
             .collect();
         let status = json!({
-            "ready": self.is_ready(),
+            "ready": self.is_ready(&load),
             "serving": load.serving,
             "in_flight": load.in_flight,
             "queued": load.queued,

@@ -2,13 +2,12 @@
 
 use super::{Address, Bind, BindAddress, Purpose};
 use crate::sys::socket::adopt_descriptor;
+use crate::sys::unix_socket::{self, SocketFile, UnixBindError};
 use rustix::net::AddressFamily;
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 /// Owner and group may connect to a Unix listener, nobody else: a proxy in front of us is put into our group.
@@ -146,37 +145,12 @@ fn bind_tcp(address: SocketAddr, backlog: i32) -> Result<Bound, BindError> {
 }
 
 fn bind_unix(path: &Path, backlog: i32) -> Result<Bound, BindError> {
-    remove_stale(path)?;
-    let open = || -> io::Result<Bound> {
-        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        socket.bind(&SockAddr::unix(path)?)?;
-        let file = SocketFile::of(path)?;
-        // Before `listen`: nobody can connect while the mode is still the umask's.
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(UNIX_SOCKET_MODE))?;
-        socket.listen(backlog)?;
-        socket.set_nonblocking(true)?;
-        Ok((socket, Address::Unix(Some(path.to_owned())), Some(file)))
-    };
-    open().map_err(|source| BindError::Other { address: path.display().to_string(), source })
-}
-
-/// Removes a socket file left by a process that is gone. A file on which somebody answers is never touched.
-fn remove_stale(path: &Path) -> Result<(), BindError> {
-    let other = |source| BindError::Other { address: path.display().to_string(), source };
-    let metadata = match std::fs::symlink_metadata(path) {
-        Ok(metadata) => metadata,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(other(error)),
-    };
-    if !metadata.file_type().is_socket() {
-        return Err(BindError::NotASocketFile { path: path.to_owned() });
-    }
-    match UnixStream::connect(path) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path).map_err(other),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(other(error)),
-        // A full backlog is an answer too: somebody listens.
-        _ => Err(BindError::SocketInUse { path: path.to_owned() }),
-    }
+    let (socket, file) = unix_socket::listen(path, UNIX_SOCKET_MODE, backlog).map_err(|error| match error {
+        UnixBindError::InUse => BindError::SocketInUse { path: path.to_owned() },
+        UnixBindError::NotASocketFile => BindError::NotASocketFile { path: path.to_owned() },
+        UnixBindError::Io(source) => BindError::Other { address: path.display().to_string(), source },
+    })?;
+    Ok((socket, Address::Unix(Some(path.to_owned())), Some(file)))
 }
 
 fn adopt(number: i32) -> Result<Bound, BindError> {
@@ -200,35 +174,12 @@ fn adopt(number: i32) -> Result<Bound, BindError> {
     Ok((socket, address, None))
 }
 
-/// A socket file of ours, removed when dropped, unless somebody has put another one in its place.
-#[derive(Debug)]
-struct SocketFile {
-    path: PathBuf,
-    device: u64,
-    inode: u64,
-}
-
-impl SocketFile {
-    fn of(path: &Path) -> io::Result<Self> {
-        let metadata = std::fs::symlink_metadata(path)?;
-        Ok(Self { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() })
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let ours = std::fs::symlink_metadata(&self.path)
-            .is_ok_and(|metadata| metadata.dev() == self.device && metadata.ino() == self.inode);
-        if ours && let Err(error) = std::fs::remove_file(&self.path) {
-            tracing::warn!(path = %self.path.display(), %error, "the socket file stays behind");
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed preparation is a failed test")]
     use super::*;
+    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::net::UnixStream;
 
     fn tcp(address: &str) -> Bind {
         Bind { address: BindAddress::Tcp(address.parse().unwrap()), purpose: Purpose::Http }

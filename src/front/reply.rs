@@ -6,7 +6,7 @@ use crate::upstream::error::{Cause, Reached, UpstreamError};
 use crate::upstream::exchange::Event;
 use crate::upstream::pool::Conversation;
 use bytes::Bytes;
-use http::header::CONTENT_LENGTH;
+use http::header::{CONNECTION, CONTENT_LENGTH, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, request};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use monoceros_wire::message::ResponseHead;
@@ -122,16 +122,22 @@ pub(super) fn head(payload: &Bytes, worker: Option<u32>) -> Result<(Response<Bod
     Ok((response, decoded.body))
 }
 
+/// Fields that speak about a connection (RFC 9113 §8.2.2).
+pub(super) static OF_THE_CONNECTION: [HeaderName; 6] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
 /// Appends a field. Fields that speak about the connection are ours alone, but for `Trailer`: hyper sends only the
 /// trailers that it names. `None` for what is no header field.
 fn append(headers: &mut HeaderMap, name: &[u8], value: &[u8]) -> Option<()> {
     let name = HeaderName::from_bytes(name).ok()?;
     let value = HeaderValue::from_bytes(value).ok()?;
-    let is_hop_by_hop = matches!(
-        name.as_str(),
-        "connection" | "keep-alive" | "proxy-connection" | "te" | "transfer-encoding" | "upgrade"
-    );
-    if !is_hop_by_hop {
+    if !OF_THE_CONNECTION.contains(&name) {
         headers.append(name, value);
     }
     Some(())

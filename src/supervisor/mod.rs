@@ -9,6 +9,8 @@ mod shell;
 pub mod state;
 mod zygote;
 
+pub use zygote::SERVICE_MANAGER_VARIABLES;
+
 use crate::roster::{Report, SupervisorEnd, WorkerNumber};
 use monoceros_wire::message::{BootFailure, Interface};
 use monoceros_wire::zygote::WorkerSettings;
@@ -19,6 +21,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Interval;
 
 /// Settings of the worker processes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -142,8 +145,9 @@ pub async fn run(
     let (mut shell, mut news) = Shell::new(settings, python, notices, on_milestone);
     let mut machine = Supervisor::new(policy);
     let mut events = VecDeque::from([Event::Start]);
-    let mut child_ended = Children::new();
-    let mut vitals = Vitals::of(&shell.settings.recycling);
+    // Without the signal, orphans stay zombies: no reason not to serve.
+    let mut child_ended = orphans::are_ours().then(|| signal(SignalKind::child()).ok()).flatten();
+    let mut vitals = shell.settings.recycling.needs_vitals().then(|| tokio::time::interval(VITALS_INTERVAL));
     loop {
         while let Some(event) = events.pop_front() {
             for action in machine.step(Instant::now(), event) {
@@ -153,13 +157,7 @@ pub async fn run(
                 }
             }
         }
-        let wake_at = machine.wake_at(Instant::now());
-        let alarm = async {
-            match wake_at {
-                Some(at) => tokio::time::sleep_until(at.into()).await,
-                None => std::future::pending().await,
-            }
-        };
+        let alarm = machine.wake_at(Instant::now()).map(|at| tokio::time::sleep_until(at.into()));
         tokio::select! {
             Some(report) = reports.recv() => events.push_back(event_of(report)),
             Some((generation, news)) = news.recv() => events.extend(shell.event_of(generation, news)),
@@ -180,9 +178,9 @@ pub async fn run(
                 Demand::OneMore => Event::Scale { workers: machine.wanted() + 1 },
                 Demand::OneLess => Event::Scale { workers: machine.wanted().saturating_sub(1).max(1) },
             }),
-            () = alarm => events.push_back(Event::Tick),
-            () = vitals.due() => events.extend(shell.look_at_vitals()),
-            () = child_ended.recv() => orphans::reap(&shell.zygote_ids()),
+            () = or_never(alarm) => events.push_back(Event::Tick),
+            _ = or_never(vitals.as_mut().map(Interval::tick)) => events.extend(shell.look_at_vitals()),
+            _ = or_never(child_ended.as_mut().map(Signal::recv)) => orphans::reap(&shell.zygote_ids()),
         }
     }
 }
@@ -198,40 +196,21 @@ fn event_of(report: Report) -> Event {
     }
 }
 
-/// When to look at how much workers have answered, and how much memory they use.
-struct Vitals(Option<tokio::time::Interval>);
+/// How often to look at how much workers have answered, and how much memory they use: short enough that
+/// `--max-requests` is hardly exceeded; a look costs a few loads.
+const VITALS_INTERVAL: Duration = Duration::from_millis(100);
 
-impl Vitals {
-    /// Short enough that `--max-requests` is hardly exceeded; a look costs a few loads.
-    const INTERVAL: Duration = Duration::from_millis(100);
-
-    fn of(recycling: &Recycling) -> Self {
-        let is_wanted = recycling.max_requests > 0 || recycling.max_rss > 0;
-        Self(is_wanted.then(|| tokio::time::interval(Self::INTERVAL)))
-    }
-
-    async fn due(&mut self) {
-        match &mut self.0 {
-            Some(interval) => drop(interval.tick().await),
-            None => std::future::pending().await,
-        }
+/// Waits for what there is; for ever, where there is nothing to wait for.
+async fn or_never<F: Future>(event: Option<F>) -> F::Output {
+    match event {
+        Some(event) => event.await,
+        None => std::future::pending().await,
     }
 }
 
-/// News of ended children, where orphans become ours.
-struct Children(Option<Signal>);
-
-impl Children {
-    fn new() -> Self {
-        // Without the signal, orphans stay zombies: no reason not to serve.
-        Self(orphans::are_ours().then(|| signal(SignalKind::child()).ok()).flatten())
-    }
-
-    async fn recv(&mut self) {
-        match &mut self.0 {
-            Some(signal) => drop(signal.recv().await),
-            None => std::future::pending().await,
-        }
+impl Recycling {
+    fn needs_vitals(&self) -> bool {
+        self.max_requests > 0 || self.max_rss > 0
     }
 }
 

@@ -59,7 +59,6 @@ struct Employed {
     /// Answers after which it is replaced.
     max_requests: u64,
     since: Instant,
-    is_retiring: bool,
 }
 
 impl<M: FnMut(Milestone)> Shell<M> {
@@ -171,14 +170,7 @@ impl<M: FnMut(Milestone)> Shell<M> {
             0 => u64::MAX,
             least => least.saturating_add(self.jitter.below(recycling.max_requests_jitter.saturating_add(1))),
         };
-        let employed = Employed {
-            generation,
-            page: Arc::clone(&page),
-            pid: None,
-            max_requests,
-            since: Instant::now(),
-            is_retiring: false,
-        };
+        let employed = Employed { generation, page: Arc::clone(&page), pid: None, max_requests, since: Instant::now() };
         self.workers.insert(worker, employed);
         self.notify(Notice::Joined(Member { worker, socket: ours, page }));
         Ok(())
@@ -267,11 +259,11 @@ impl<M: FnMut(Milestone)> Shell<M> {
         Snapshot { generation: machine.target(), wanted: machine.wanted(), workers }
     }
 
-    /// Who has answered enough, or uses too much memory.
-    pub(super) fn look_at_vitals(&mut self) -> Vec<Event> {
+    /// Who has answered enough, or uses too much memory; also who is being replaced for it already.
+    pub(super) fn look_at_vitals(&self) -> Vec<Event> {
         let max_rss = self.settings.recycling.max_rss;
         let mut events = Vec::new();
-        for (worker, employed) in self.workers.iter_mut().filter(|(_, employed)| !employed.is_retiring) {
+        for (worker, employed) in &self.workers {
             let answered = employed.page.answered();
             // One that needs more than that from the start must not be replaced again and again.
             let may_be_large = answered == 0 || employed.since.elapsed() < MEMORY_GRACE;
@@ -282,7 +274,6 @@ impl<M: FnMut(Milestone)> Shell<M> {
                 Some(rss) if rss > max_rss => Retirement::Memory(rss),
                 _ => continue,
             };
-            employed.is_retiring = true;
             events.push(Event::Retire { worker: *worker, reason });
         }
         events

@@ -20,6 +20,10 @@ use tokio::sync::{mpsc, oneshot};
 /// The variable with the number of the memory file that holds the worker extension.
 const EXTENSION_DESCRIPTOR_VARIABLE: &str = "MONOCEROS_EXTENSION_FD";
 
+/// How a service manager says where it listens and how often it wants to hear of us (`sd_notify(3)`). For us alone: what
+/// a child says in our place would be taken for our word.
+pub const SERVICE_MANAGER_VARIABLES: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
+
 /// Run by the interpreter; loads the extension and gives it control.
 const BOOT_SCRIPT: &str = include_str!("../../crates/worker/src/boot.py");
 
@@ -68,13 +72,12 @@ impl Zygote {
             .envs(settings.environment.iter().map(|(name, value)| (name, value)))
             .env(CONTROL_DESCRIPTOR_VARIABLE, theirs.as_raw_fd().to_string())
             .env(EXTENSION_DESCRIPTOR_VARIABLE, extension.as_raw_fd().to_string())
-            // Of the service manager, for us: what a child says in our place would be taken for our word.
-            .env_remove("NOTIFY_SOCKET")
-            .env_remove("WATCHDOG_USEC")
-            .env_remove("WATCHDOG_PID")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        for variable in SERVICE_MANAGER_VARIABLES {
+            command.env_remove(variable);
+        }
         prepare_child(&mut command, vec![Arc::clone(&theirs), extension]);
         let mut command = tokio::process::Command::from(command);
         let mut child = command.kill_on_drop(true).spawn()?;

@@ -4,6 +4,7 @@ pub mod readiness;
 #[expect(unsafe_code, reason = "a number given on the command line becomes an owned descriptor")]
 pub mod socket;
 pub mod spawn;
+pub mod unix_socket;
 
 use rustix::fs::{Mode, OFlags};
 use std::io;

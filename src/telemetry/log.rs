@@ -47,7 +47,8 @@ fn filter(level: Level) -> Targets {
     Targets::new().with_default(libraries).with_target("monoceros", ours)
 }
 
-fn colours_wanted(stream: &impl io::IsTerminal) -> bool {
+/// On a terminal, unless `NO_COLOR` is set to anything (<https://no-color.org>).
+pub(crate) fn colours_wanted(stream: &impl io::IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 

@@ -252,7 +252,7 @@ impl Cells {
     }
 
     /// The requests that take too long.
-    pub(super) fn judge(&self, is_asgi: bool, now: u64, limit: u64) -> Vec<(StreamId, Arc<Exchange>, Verdict)> {
+    pub(super) fn judge(&self, is_asgi: bool, now: u64, limit: u64) -> Vec<(Arc<Exchange>, Verdict)> {
         let mut found = Vec::new();
         for (cell, entry) in (0..).zip(&self.entries) {
             let Some(exchange) = &entry.exchange else { continue };
@@ -267,7 +267,7 @@ impl Cells {
             };
             match judge(facts, is_asgi, now, limit) {
                 Verdict::Fine => {}
-                verdict => found.push((entry.stream(cell), Arc::clone(exchange), verdict)),
+                verdict => found.push((Arc::clone(exchange), verdict)),
             }
         }
         found

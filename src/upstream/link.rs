@@ -182,7 +182,7 @@ impl Link {
     }
 
     /// The requests that take too long.
-    pub fn judge(&self, now: u64, limit: u64) -> Vec<(StreamId, Arc<Exchange>, Verdict)> {
+    pub fn judge(&self, now: u64, limit: u64) -> Vec<(Arc<Exchange>, Verdict)> {
         self.lock().cells.judge(self.is_asgi(), now, limit)
     }
 
@@ -197,9 +197,8 @@ impl Link {
     }
 
     /// Takes note of frames. What a worker of ours cannot have meant ends the link.
-    fn absorb(&self, frames: &mut Vec<Frame>, turn: &mut Turn) -> Result<(), LinkFault> {
+    fn absorb(&self, frames: &mut Vec<Frame>, turn: &mut Turn, now: u64) -> Result<(), LinkFault> {
         let mut deliveries: Vec<(Arc<Exchange>, Frame)> = Vec::with_capacity(frames.len());
-        let now = monotonic_now();
         let mut shared = self.lock();
         let mut fault = None;
         for frame in frames.drain(..) {
@@ -385,8 +384,9 @@ impl LinkTask<'_> {
             }
         };
         let mut turn = Turn::default();
-        let absorbed = self.link.absorb(frames, &mut turn);
-        pool.turn(self.link, &turn);
+        let now = monotonic_now();
+        let absorbed = self.link.absorb(frames, &mut turn, now);
+        pool.turn(self.link, &turn, now);
         absorbed?;
         fault.map_or(Ok(()), |error| Err(error.into()))
     }

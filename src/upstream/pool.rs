@@ -259,8 +259,7 @@ impl Pool {
     }
 
     /// A link brought news.
-    pub(super) fn turn(&self, link: &Arc<Link>, turn: &Turn) {
-        let now = monotonic_now();
+    pub(super) fn turn(&self, link: &Arc<Link>, turn: &Turn, now: u64) {
         let mut state = self.lock();
         let Some(member) = state.member(link.worker()) else { return };
         if let Some(ready) = turn.ready {
@@ -349,7 +348,7 @@ impl Pool {
                     && let Some(member) = state.member(binding.link.worker())
                 {
                     member.in_flight = member.in_flight.saturating_sub(1);
-                    state.settle(monotonic_now());
+                    state.settle(now);
                 }
             }
         }

@@ -86,7 +86,7 @@ impl Pool {
         for member in state.members.iter().filter(|member| member.is_busy()) {
             let worker = member.link.worker();
             let (mut is_overdue, mut lost) = (false, 0);
-            for (_, exchange, verdict) in member.link.judge(now, limit) {
+            for (exchange, verdict) in member.link.judge(now, limit) {
                 match verdict {
                     Verdict::Fine => {}
                     Verdict::Late => {

@@ -1,22 +1,14 @@
 //! The head of an answer as HTTP/2 wants it.
 
 use super::date;
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE, Entry, TE, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderName, HeaderValue, Method, StatusCode, response};
+use crate::front::reply::OF_THE_CONNECTION;
+use http::header::{CONTENT_LENGTH, DATE, Entry};
+use http::{HeaderValue, Method, StatusCode, response};
 use http_body::SizeHint;
-
-/// RFC 9113 §8.2.2. h2 refuses to send them.
-static OF_THE_CONNECTION: [HeaderName; 6] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    TE,
-    TRANSFER_ENCODING,
-    UPGRADE,
-];
 
 /// Completes a head. The result is whether the body follows.
 pub(super) fn finish(head: &mut response::Parts, method: &Method, is_empty: bool, size: &SizeHint) -> bool {
+    // What is not an application's answer may have them; h2 refuses to send them.
     for name in &OF_THE_CONNECTION {
         head.headers.remove(name);
     }
@@ -43,6 +35,7 @@ pub(super) fn finish(head: &mut response::Parts, method: &Method, is_empty: bool
 mod tests {
     use super::*;
     use http::Response;
+    use http::header::CONNECTION;
 
     #[test]
     fn lengths_and_bodies() {
