@@ -197,7 +197,7 @@ impl Link {
     }
 
     /// Takes note of frames. What a worker of ours cannot have meant ends the link.
-    fn absorb(&self, frames: &mut Vec<Frame>, turn: &mut Turn, now: u64) -> Result<(), LinkFault> {
+    pub(super) fn absorb(&self, frames: &mut Vec<Frame>, turn: &mut Turn, now: u64) -> Result<(), LinkFault> {
         let mut deliveries: Vec<(Arc<Exchange>, Frame)> = Vec::with_capacity(frames.len());
         let mut shared = self.lock();
         let mut fault = None;

@@ -125,14 +125,27 @@ pub struct Pool {
     state: Mutex<State>,
     reports: mpsc::UnboundedSender<Report>,
     pub(super) ticker: Arc<Notify>,
+    clock: Clock,
 }
+
+/// Tells the time in nanoseconds.
+pub(super) type Clock = fn() -> u64;
 
 impl Pool {
     /// Makes the pool of one application; [`start`] makes it work.
     pub fn new(settings: Settings, reports: mpsc::UnboundedSender<Report>) -> Arc<Self> {
+        Self::with_clock(settings, reports, monotonic_now)
+    }
+
+    /// The same with a clock of its own: simulations let the time pass by themselves.
+    pub(super) fn with_clock(settings: Settings, reports: mpsc::UnboundedSender<Report>, clock: Clock) -> Arc<Self> {
         let ticker = Arc::new(Notify::new());
         let state = State { ticker: Arc::clone(&ticker), ..State::default() };
-        Arc::new(Self { settings, state: Mutex::new(state), reports, ticker })
+        Arc::new(Self { settings, state: Mutex::new(state), reports, ticker, clock })
+    }
+
+    pub(super) fn now(&self) -> u64 {
+        (self.clock)()
     }
 
     pub fn settings(&self) -> &Settings {
@@ -150,7 +163,7 @@ impl Pool {
 
     /// Sends a request on its way and returns the conversation about it.
     pub fn send(self: &Arc<Self>, request: EncodedRequest) -> Result<Conversation, UpstreamError> {
-        let now = monotonic_now();
+        let now = self.now();
         let limits = SpoolLimits { memory: self.settings.response_memory, file: self.settings.response_file_max };
         let exchange = Arc::new(Exchange::new(request, now, limits));
         let mut state = self.lock();
@@ -236,13 +249,14 @@ impl Pool {
         }
     }
 
-    fn drain(&self, worker: WorkerNumber) {
+    /// Hands nothing more to a worker, and lets it go when it holds nothing.
+    pub(super) fn drain(&self, worker: WorkerNumber) {
         let mut state = self.lock();
         let Some(member) = state.member(worker) else { return };
         member.state = MemberState::Draining { told: false };
         let recalled = member.link.recall_all();
         member.in_flight = member.in_flight.saturating_sub(recalled.len() as u32);
-        let now = monotonic_now();
+        let now = self.now();
         for exchange in &recalled {
             exchange.queue_again(now);
         }
@@ -288,7 +302,7 @@ impl Pool {
 
     /// A worker is gone: what it held is repeated elsewhere or answered, as [`failover`] decides.
     pub(super) fn lose(&self, link: &Arc<Link>) {
-        let now = monotonic_now();
+        let now = self.now();
         let mut state = self.lock();
         state.members.retain(|member| !Arc::ptr_eq(&member.link, link));
         let mut again = Vec::new();
@@ -338,7 +352,7 @@ impl Pool {
 
     /// The client of this exchange has left, or has all it wanted.
     pub(super) fn abandon(&self, exchange: &Arc<Exchange>) {
-        let now = monotonic_now();
+        let now = self.now();
         // Under the pool's lock no request changes its place.
         let mut state = self.lock();
         match exchange.abandon() {

@@ -7,7 +7,6 @@ use super::error::Cause;
 use super::pool::{MemberEntry, MemberState, Pool, State};
 use super::watch::{Look, Verdict};
 use crate::roster::Report;
-use monoceros_wire::sys::monotonic_now;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +29,7 @@ impl Pool {
     /// Looks after deadlines and recalls, for ever.
     pub(super) async fn tick(self: Arc<Self>) {
         loop {
-            match self.sweep(monotonic_now()) {
+            match self.sweep(self.now()) {
                 Rhythm::Rest => self.ticker.notified().await,
                 Rhythm::Quick => tokio::time::sleep(RECALL_AFTER).await,
                 Rhythm::Slow => {
@@ -42,7 +41,7 @@ impl Pool {
     }
 
     /// One look at everything. Returns how soon to look again.
-    fn sweep(&self, now: u64) -> Rhythm {
+    pub(super) fn sweep(&self, now: u64) -> Rhythm {
         let mut state = self.lock();
         let is_waiting = state.recall_from_slow(now);
         state.settle(now);
