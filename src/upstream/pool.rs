@@ -15,6 +15,7 @@ use super::obituary::{self, End, Inside};
 use super::request::EncodedRequest;
 use super::sweep::Rhythm;
 use crate::roster::{Notice, Report, UpstreamEnd, WorkerNumber};
+use arc_swap::{ArcSwap, Guard};
 use monoceros_wire::frame::{Kind, LINK};
 use monoceros_wire::sys::monotonic_now;
 use std::cell::Cell;
@@ -121,7 +122,8 @@ pub struct MemberView {
 /// See the module.
 #[derive(Debug)]
 pub struct Pool {
-    settings: Settings,
+    /// Looked up anew for every decision: they can be replaced while requests are on their way.
+    settings: ArcSwap<Settings>,
     state: Mutex<State>,
     reports: mpsc::UnboundedSender<Report>,
     pub(super) ticker: Arc<Notify>,
@@ -141,6 +143,7 @@ impl Pool {
     pub(super) fn with_clock(settings: Settings, reports: mpsc::UnboundedSender<Report>, clock: Clock) -> Arc<Self> {
         let ticker = Arc::new(Notify::new());
         let state = State { ticker: Arc::clone(&ticker), ..State::default() };
+        let settings = ArcSwap::from_pointee(settings);
         Arc::new(Self { settings, state: Mutex::new(state), reports, ticker, clock })
     }
 
@@ -148,8 +151,14 @@ impl Pool {
         (self.clock)()
     }
 
-    pub fn settings(&self) -> &Settings {
-        &self.settings
+    /// Those that hold now. Not to be kept: for one decision only.
+    pub fn settings(&self) -> Guard<Arc<Settings>> {
+        self.settings.load()
+    }
+
+    /// From now on these hold, for requests that are on their way too.
+    pub fn set_settings(&self, settings: Settings) {
+        self.settings.store(Arc::new(settings));
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -164,7 +173,8 @@ impl Pool {
     /// Sends a request on its way and returns the conversation about it.
     pub fn send(self: &Arc<Self>, request: EncodedRequest) -> Result<Conversation, UpstreamError> {
         let now = self.now();
-        let limits = SpoolLimits { memory: self.settings.response_memory, file: self.settings.response_file_max };
+        let settings = self.settings();
+        let limits = SpoolLimits { memory: settings.response_memory, file: settings.response_file_max };
         let exchange = Arc::new(Exchange::new(request, now, limits));
         let mut state = self.lock();
         if state.is_closed {
@@ -172,7 +182,7 @@ impl Pool {
         }
         if state.queue.is_empty() && state.hand(&exchange, now) {
             // On its way.
-        } else if state.queue.len() < self.settings.queue_size {
+        } else if state.queue.len() < settings.queue_size {
             state.queue.push_back(Arc::clone(&exchange));
             state.hasten(Rhythm::Slow);
         } else {
@@ -336,7 +346,7 @@ impl Pool {
             (_, Some(_)) => Reached::Entered,
             (_, None) => Reached::Handed,
         };
-        let decision = failover::decide(Cause::WorkerDied, reached, exchange.traits(), self.settings.retries);
+        let decision = failover::decide(Cause::WorkerDied, reached, exchange.traits(), self.settings().retries);
         if decision == Decision::Retry && !state.is_closed && exchange.unbind_after_death(reached) {
             exchange.queue_again(now);
             return End::GivenToAnother;
