@@ -1,6 +1,7 @@
 //! The program.
 
-use monoceros::cli::report::{EXIT_APPLICATION, EXIT_FAILURE, Report};
+use monoceros::app::{Inheritance, Predecessor, Program};
+use monoceros::cli::report::{EXIT_APPLICATION, EXIT_CONFIGURATION, EXIT_FAILURE, Explain, Report};
 use monoceros::telemetry::{self, Level, OutputStream, log};
 use monoceros::{app, cli};
 use std::process::ExitCode;
@@ -23,25 +24,38 @@ fn check_log(settings: telemetry::Settings) -> telemetry::Settings {
 }
 
 fn run() -> ExitCode {
+    let received = Program::of_this_process().and_then(|program| Ok((program, Inheritance::receive()?)));
+    let (program, inheritance) = match received {
+        Ok(received) => received,
+        Err(error) => {
+            Report::standard_error().failure(&error, None);
+            return ExitCode::from(EXIT_FAILURE);
+        }
+    };
+    let predecessor = inheritance.predecessor.clone();
     let outcome = match cli::read(std::env::args_os()) {
-        cli::Command::Serve(settings) => app::run(*settings),
+        cli::Command::Serve(settings) => app::run(*settings, program, inheritance),
         cli::Command::Check(settings) => {
             log::start(&check_log(settings.telemetry.clone()));
             app::check(*settings)
+        }
+        cli::Command::Refused(errors) => {
+            return refused(errors.as_slice(), &predecessor, EXIT_CONFIGURATION);
         }
         cli::Command::Exit(code) => return code,
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let mut report = Report::standard_error();
-            for problem in &error.problems {
-                if let Some(traceback) = problem.traceback() {
-                    report.line(traceback.trim_end());
-                }
-                report.failure(problem, problem.hint().as_deref());
-            }
-            ExitCode::from(if error.is_application_failure() { EXIT_APPLICATION } else { EXIT_FAILURE })
+            let code = if error.is_application_failure() { EXIT_APPLICATION } else { EXIT_FAILURE };
+            refused(&error, &predecessor, code)
         }
     }
+}
+
+/// Says why there is no server, also to the one that it was to replace.
+fn refused(reason: &(impl Explain + ?Sized), predecessor: &Predecessor, code: u8) -> ExitCode {
+    reason.explain(&mut Report::standard_error());
+    predecessor.disappoint(reason.plain().trim_end());
+    ExitCode::from(code)
 }

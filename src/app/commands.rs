@@ -1,6 +1,7 @@
 //! Commands from the control socket, carried out.
 
 use super::signals::Wish;
+use super::upgrade::Step;
 use crate::config::table::WORKERS_MAX;
 use crate::control::protocol::{Command, Reply, Status, Worker};
 use crate::control::server::Handler;
@@ -31,6 +32,7 @@ impl Handler for Commands {
             Command::Reload => self.reload(&replies).await,
             Command::Scale { workers } => self.scale(workers),
             Command::RestartWorker { worker } => self.restart(worker).await,
+            Command::Upgrade => self.upgrade(&replies).await,
             Command::Stop { quickly } => self.stop(quickly),
         };
         // Whoever asked may have gone.
@@ -122,6 +124,28 @@ impl Commands {
                 Ok(done(format!("worker {worker} goes as soon as a new one serves")))
             }
         }
+    }
+
+    async fn upgrade(&self, replies: &Replies) -> Last {
+        let (watcher, mut steps) = mpsc::unbounded_channel();
+        self.wish(Wish::Upgrade(Some(watcher)))?;
+        while let Some(step) = steps.recv().await {
+            match step {
+                Step::Started { pid } => {
+                    let text = format!("process {pid} starts");
+                    drop(replies.send(Reply::Progress { text }));
+                }
+                Step::Done { pid } => return Ok(done(format!("process {pid} serves"))),
+                Step::Failed(refusal) => {
+                    return Err(Reply::Failed {
+                        text: format!("nothing has changed: {}", refusal.summary),
+                        detail: refusal.words,
+                        hint: String::new(),
+                    });
+                }
+            }
+        }
+        Err(failed("the server is ending"))
     }
 
     fn stop(&self, quickly: bool) -> Last {

@@ -3,22 +3,29 @@
 //! Start: interpreter, files, certificates, listeners → front threads → pool → supervisor → first worker ready → accept.
 //! Stop: stop accepting → connections finish → workers drain → end.
 
+mod attendant;
 mod commands;
+mod control;
+mod handover;
 mod problem;
 mod running;
 mod service_manager;
 mod signals;
+mod upgrade;
 
+pub use handover::{Inheritance, Predecessor};
 pub use problem::{StartError, StartProblem};
+pub use upgrade::Program;
 
 use crate::config::Settings;
 use crate::front::accept::{self, FrontThread};
 use crate::front::drain::Drain;
 use crate::front::files::Files;
 use crate::front::health::Health;
+use crate::front::inherited::Inherited;
 use crate::front::listener::Listeners;
 use crate::front::pipeline::Pipeline;
-use crate::front::{Address, Purpose, tls};
+use crate::front::{Address, Audience, Bind, Purpose, tls};
 use crate::roster;
 use crate::supervisor::python::{self, Interpreter};
 use crate::supervisor::{self, Demand};
@@ -26,7 +33,7 @@ use crate::telemetry::AccessLog as AccessLogSettings;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::log;
 use crate::upstream::pool::{self, Pool};
-use running::Front;
+use running::{Front, Origin};
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -46,9 +53,9 @@ struct Ground {
 }
 
 /// Serves until asked to stop. Must be called on the main thread.
-pub fn run(mut settings: Settings) -> Result<(), StartError> {
+pub fn run(mut settings: Settings, program: Program, mut inheritance: Inheritance) -> Result<(), StartError> {
     log::start(&settings.telemetry);
-    let ground = prepare(&mut settings)?;
+    let ground = prepare(&mut settings, &mut inheritance.sockets)?;
     let system = |what: &'static str| move |source: io::Error| StartProblem::System { what, source };
     if let Err(error) = crate::sys::raise_descriptor_limit() {
         tracing::debug!("the limit of open files stays as it is: {error}");
@@ -83,8 +90,9 @@ pub fn run(mut settings: Settings) -> Result<(), StartError> {
         Builder::new_current_thread().enable_all().build().map_err(system("the main runtime cannot be started"))?;
     let front = Front { placement, drain, stage, pool, threads, health, access: ground.access.clone() };
     let python = ground.interpreter.path;
-    let outcome =
-        runtime.block_on(front.serve(ground.listeners, ground.admin, settings, python, supervisor_end, upstream_end));
+    let origin = Origin { program, inheritance };
+    let doors = (ground.listeners, ground.admin);
+    let outcome = runtime.block_on(front.serve(doors, settings, python, (supervisor_end, upstream_end), origin));
     end_runtime(runtime);
     ground.access.close();
     Ok(outcome?)
@@ -97,7 +105,7 @@ pub fn check(mut settings: Settings) -> Result<(), StartError> {
     settings.front.admin_binds.clear();
     settings.telemetry.access_log = AccessLogSettings::Off;
     settings.supervisor.workers = 1;
-    let ground = prepare(&mut settings)?;
+    let ground = prepare(&mut settings, &mut Vec::new())?;
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build()
@@ -119,7 +127,7 @@ pub fn check(mut settings: Settings) -> Result<(), StartError> {
 }
 
 /// Opens everything that can be wrong, and reports all that is.
-fn prepare(settings: &mut Settings) -> Result<Ground, StartError> {
+fn prepare(settings: &mut Settings, inherited: &mut Vec<Inherited>) -> Result<Ground, StartError> {
     let mut problems = Vec::new();
     let interpreter = collect(
         python::find(settings.supervisor.python.as_deref(), &settings.supervisor.chdir).map_err(|error| vec![error]),
@@ -145,8 +153,10 @@ fn prepare(settings: &mut Settings) -> Result<Ground, StartError> {
         AccessLog::open(&settings.telemetry).map_err(|error| vec![StartProblem::AccessLog(error)]),
         &mut problems,
     );
-    let listeners = collect(Listeners::bind(&settings.front.binds, settings.front.backlog), &mut problems);
-    let admin = collect(Listeners::bind(&settings.front.admin_binds, settings.front.backlog), &mut problems);
+    let mut bind =
+        |binds: &[Bind], audience| Listeners::take_or_bind(binds, audience, settings.front.backlog, inherited);
+    let listeners = collect(bind(&settings.front.binds, Audience::Clients), &mut problems);
+    let admin = collect(bind(&settings.front.admin_binds, Audience::Operators), &mut problems);
     for warning in tls.iter().flat_map(|tls| &tls.warnings) {
         tracing::warn!("{warning}");
     }

@@ -29,6 +29,10 @@ pub enum StartProblem {
     TemporaryFiles { directory: PathBuf, source: io::Error },
     #[error("{what}: {source}")]
     System { what: &'static str, source: io::Error },
+    #[error("what the server to be replaced hands over cannot be taken: {0}")]
+    Inheritance(#[source] io::Error),
+    #[error("the server to be replaced has ended, or is ending")]
+    PredecessorGone,
     #[error(transparent)]
     Workers(#[from] supervisor::Failure),
 }

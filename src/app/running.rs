@@ -1,17 +1,19 @@
 //! The running server, seen from the main thread: from the first worker to the last.
 
+use super::attendant::{Attendant, Leave};
 use super::commands::Commands;
+use super::handover::Inheritance;
 use super::problem::StartProblem;
 use super::service_manager::ServiceManager;
-use super::signals::{Wish, Wishes};
-use super::{RunningThread, Stage, listening};
+use super::signals::Wishes;
+use super::upgrade::Program;
+use super::{RunningThread, Stage, control, listening};
 use crate::config::Settings;
-use crate::control::server::Control;
-use crate::control::{self, place};
 use crate::front::accept::{self, Placement};
 use crate::front::admin::Admin;
 use crate::front::drain::{Drain, Shutdown};
 use crate::front::health::Health;
+use crate::front::inherited::Inherited;
 use crate::front::listener::Listeners;
 use crate::roster;
 use crate::supervisor::{self, Demand, Milestone};
@@ -23,6 +25,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
+
+/// How this process came to be, and how it is started anew.
+pub(super) struct Origin {
+    pub(super) program: Program,
+    pub(super) inheritance: Inheritance,
+}
+
+/// Of the stop.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    /// From "not ready any more" to the end of accepting.
+    delay: Duration,
+    grace: Duration,
+}
 
 /// The running server, seen from the main thread.
 pub(super) struct Front {
@@ -38,17 +54,26 @@ pub(super) struct Front {
 impl Front {
     pub(super) async fn serve(
         self,
-        listeners: Listeners,
-        admin: Listeners,
+        (clients, operators): (Listeners, Listeners),
         settings: Settings,
         python: PathBuf,
-        supervisor_end: roster::SupervisorEnd,
-        upstream_end: roster::UpstreamEnd,
+        (supervisor_end, upstream_end): (roster::SupervisorEnd, roster::UpstreamEnd),
+        origin: Origin,
     ) -> Result<(), StartProblem> {
         let (demands, demanded) = mpsc::unbounded_channel();
         let (commands, wished) = mpsc::unbounded_channel();
-        let mut wishes = Wishes::new(wished, self.access.clone())
-            .map_err(|source| StartProblem::System { what: "signals cannot be handled", source })?;
+        let manager = ServiceManager::from_environment();
+        let mut attendant = Attendant {
+            wishes: Wishes::new(wished)
+                .map_err(|source| StartProblem::System { what: "signals cannot be handled", source })?,
+            demands,
+            access: self.access.clone(),
+            manager: &manager,
+            program: origin.program,
+            boot_timeout: settings.supervisor.boot_timeout,
+            stages: self.stage.subscribe(),
+            upgrade: None,
+        };
         let commands = Commands {
             wishes: commands,
             pool: Arc::clone(&self.pool),
@@ -56,37 +81,39 @@ impl Front {
             begun: Instant::now(),
             app: settings.supervisor.app.app.clone(),
             directory: settings.supervisor.chdir.display().to_string(),
-            listening: listeners.addresses().map(|(address, purpose)| listening(address, purpose)).collect(),
+            listening: clients.addresses().map(|(address, purpose)| listening(address, purpose)).collect(),
         };
-        let control = control_socket(&settings.control)?.map(|control| tokio::spawn(control.serve(Arc::new(commands))));
+        let Inheritance { predecessor, sockets: mut unwanted } = origin.inheritance;
+        let opened = control::open(&settings.control, predecessor.is_there())?;
+        let control = opened.map(|opened| tokio::spawn(opened.serve(self.stage.subscribe(), commands)));
         let threads: Vec<Handle> = self.threads.iter().map(|thread| thread.runtime.clone()).collect();
         pool::start(&self.pool, upstream_end, threads.clone());
         // From the beginning to the end: whether the server can serve is asked when it cannot.
         let (_admin_drain, admin_shutdown) = Drain::new();
-        self.serve_operators(&admin, &settings, &admin_shutdown)?;
+        self.serve_operators(&operators, &settings, &admin_shutdown)?;
         let stage = self.stage.clone();
         let app = settings.supervisor.app.app.clone();
-        let manager = ServiceManager::from_environment();
         let on_milestone = |milestone| match milestone {
             Milestone::Ready(interface) => {
                 stage.send_replace(Stage::Accepting);
                 let interface = if interface == Interface::Asgi { "ASGI" } else { "WSGI" };
                 tracing::info!("ready: {app} ({interface})");
+                // What waits in their queues is for the predecessor, which closes them last.
+                unwanted.drain(..).for_each(Inherited::discard);
+                predecessor.relieve();
                 manager.ready(&format!("serving {app}"));
             }
             Milestone::ReloadBegun => manager.reloading(),
             Milestone::ReloadEnded => manager.ready(&format!("serving {app}")),
         };
-        let (grace, delay) = (settings.supervisor.graceful_timeout, settings.front.drain_delay);
+        let times = Times { delay: settings.front.drain_delay, grace: settings.supervisor.graceful_timeout };
         let supervised = supervisor::run(settings.supervisor, python, supervisor_end, demanded, on_milestone);
         tokio::pin!(supervised);
-        let stopping = async {
-            self.stop(listeners, &mut wishes, (delay, grace), &demands, &manager).await;
-        };
         let outcome = tokio::select! {
-            outcome = &mut supervised => outcome,
-            () = stopping => Ok(()),
+            outcome = &mut supervised => outcome.map_err(StartProblem::from),
+            () = self.stop((clients, operators), &mut attendant, times) => Ok(()),
             () = manager.keep_alive(&threads) => Ok(()),
+            () = predecessor.gone() => Err(StartProblem::PredecessorGone),
         };
         if let Some(control) = control {
             // Its socket file goes with it.
@@ -94,7 +121,7 @@ impl Front {
             let _ = control.await;
         }
         self.end();
-        Ok(outcome?)
+        outcome
     }
 
     /// Serves the admin listeners on this thread: there is little to do there, and it must not wait for the others.
@@ -116,57 +143,71 @@ impl Front {
         Ok(())
     }
 
-    /// Passes wishes on until one is to stop, and carries that out: the first time gracefully, the second time quickly,
+    /// Attends to wishes until one is to leave, and carries that out: the first time gracefully, the second time quickly,
     /// the third time at once.
-    async fn stop(
-        &self,
-        listeners: Listeners,
-        wishes: &mut Wishes,
-        (delay, grace): (Duration, Duration),
-        demands: &mpsc::UnboundedSender<Demand>,
-        manager: &ServiceManager,
-    ) {
-        let mut is_quick = matches!(wishes.stop(demands).await, Wish::StopQuickly);
-        manager.stopping();
-        self.health.leave();
-        if !is_quick && !delay.is_zero() {
+    async fn stop(&self, (clients, operators): (Listeners, Listeners), attendant: &mut Attendant<'_>, times: Times) {
+        let leave = attendant.until_leave((&clients, &operators)).await;
+        let is_replaced = leave == Leave::Replaced;
+        let mut is_quick = leave == Leave::Quickly;
+        let delay = times.delay;
+        if !is_replaced {
+            attendant.manager.stopping();
+            // The successor is ready, and a balancer that asks on an old connection must not hear anything else.
+            self.health.leave();
+        }
+        if leave == Leave::Gracefully && !delay.is_zero() {
             tracing::info!("not ready any more; connections are taken for {delay:?} (--drain-delay)");
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}
-                wish = wishes.stop(demands) => is_quick = matches!(wish, Wish::StopQuickly),
+                leave = attendant.until_leave_again() => is_quick = leave == Leave::Quickly,
             }
         }
         if !is_quick {
-            tracing::info!("stopping: {} may finish within {} s", connections(self.placement.open()), grace.as_secs());
-            self.drain.begin(grace);
-            // The kernel goes on taking connections for as long as one handle is open.
-            drop(listeners);
-            // A server that never was ready accepts now and drains at once.
-            let never_ready =
-                self.stage.send_if_modified(|stage| std::mem::replace(stage, Stage::Accepting) == Stage::Waiting);
-            if never_ready {
-                // Nobody will answer the clients that waited for it.
-                self.pool.close();
-            }
-            tokio::select! {
-                () = self.drain.finished() => {}
-                () = tokio::time::sleep(grace) => {
-                    let open = connections(self.placement.open());
-                    tracing::warn!("cut off, not finished within --graceful-timeout: {open}");
-                    is_quick = true;
-                }
-                _ = wishes.stop(demands) => {
-                    tracing::warn!("stopping now, cut off: {}", connections(self.placement.open()));
-                    is_quick = true;
-                }
-            }
+            is_quick = !self.drain(clients, attendant, times.grace, is_replaced).await;
             self.pool.close();
         }
         loop {
             // While the workers drain, a further wish ends them.
-            let _ = demands.send(if is_quick { Demand::StopQuickly } else { Demand::StopGracefully });
-            wishes.stop(demands).await;
+            let _ = attendant.demands.send(if is_quick { Demand::StopQuickly } else { Demand::StopGracefully });
+            attendant.until_leave_again().await;
             is_quick = true;
+        }
+    }
+
+    /// Lets the connections finish. False if they have not.
+    async fn drain(
+        &self,
+        listeners: Listeners,
+        attendant: &mut Attendant<'_>,
+        grace: Duration,
+        replaced: bool,
+    ) -> bool {
+        tracing::info!("stopping: {} may finish within {} s", connections(self.placement.open()), grace.as_secs());
+        if replaced {
+            self.drain.begin_replaced(grace);
+        } else {
+            self.drain.begin(grace);
+        }
+        // The kernel goes on taking connections for as long as one handle is open.
+        drop(listeners);
+        // A server that never was ready accepts now and drains at once.
+        let never_ready =
+            self.stage.send_if_modified(|stage| std::mem::replace(stage, Stage::Accepting) == Stage::Waiting);
+        if never_ready {
+            // Nobody will answer the clients that waited for it.
+            self.pool.close();
+        }
+        tokio::select! {
+            () = self.drain.finished() => true,
+            () = tokio::time::sleep(grace) => {
+                let open = connections(self.placement.open());
+                tracing::warn!("cut off, not finished within --graceful-timeout: {open}");
+                false
+            }
+            _ = attendant.until_leave_again() => {
+                tracing::warn!("stopping now, cut off: {}", connections(self.placement.open()));
+                false
+            }
         }
     }
 
@@ -178,23 +219,6 @@ impl Front {
             if thread.thread.join().is_err() {
                 tracing::error!("a front thread has panicked");
             }
-        }
-    }
-}
-
-/// Opens the control socket. Where no place was named, a server without one is better than none.
-fn control_socket(settings: &control::Settings) -> Result<Option<Control>, StartProblem> {
-    match settings {
-        control::Settings::Off => Ok(None),
-        control::Settings::At(path) => {
-            let refused = |source| StartProblem::Control { path: path.clone(), source };
-            Control::bind(path).map(Some).map_err(refused)
-        }
-        control::Settings::Automatic => {
-            let opened = place::prepare(&place::directories())
-                .and_then(|directory| Control::bind(&place::socket_in(&directory, std::process::id())));
-            let opened = opened.inspect_err(|error| tracing::warn!("there is no control socket: {error}"));
-            Ok(opened.ok())
         }
     }
 }

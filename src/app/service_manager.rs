@@ -35,6 +35,11 @@ impl ServiceManager {
         self.tell(&format!("READY=1\nMAINPID={}\nSTATUS={status}", std::process::id()));
     }
 
+    /// From now on another process is the one that it looks after.
+    pub(super) fn replaced(&self, by: u32) {
+        self.tell(&format!("MAINPID={by}"));
+    }
+
     pub(super) fn reloading(&self) {
         let now = monoceros_wire::sys::monotonic_now() / 1000;
         self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={now}\nSTATUS=reloading"));

@@ -1,7 +1,7 @@
 //! The signals that the program obeys (docs/signals.md), named as gunicorn's users know them.
 
+use super::upgrade;
 use crate::supervisor::Demand;
-use crate::telemetry::access::AccessLog;
 use std::io;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -16,6 +16,8 @@ pub(super) enum Wish {
     StopQuickly,
     /// Open the access log again under its name.
     ReopenLogs,
+    /// Replace the program. Whoever asked may watch.
+    Upgrade(Option<upgrade::Watcher>),
     Other(Demand),
 }
 
@@ -28,12 +30,12 @@ pub(super) struct Wishes {
     one_more: Signal,
     one_less: Signal,
     reopen: Signal,
-    access: AccessLog,
+    upgrade: Signal,
     commands: mpsc::UnboundedReceiver<Wish>,
 }
 
 impl Wishes {
-    pub(super) fn new(commands: mpsc::UnboundedReceiver<Wish>, access: AccessLog) -> io::Result<Self> {
+    pub(super) fn new(commands: mpsc::UnboundedReceiver<Wish>) -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
@@ -42,11 +44,12 @@ impl Wishes {
             one_more: signal(SignalKind::from_raw(TTIN))?,
             one_less: signal(SignalKind::from_raw(TTOU))?,
             reopen: signal(SignalKind::user_defined1())?,
-            access,
+            upgrade: signal(SignalKind::user_defined2())?,
             commands,
         })
     }
 
+    /// The next one. Cancel-safe.
     pub(super) async fn next(&mut self) -> Wish {
         tokio::select! {
             _ = self.terminate.recv() => Wish::StopGracefully,
@@ -56,21 +59,8 @@ impl Wishes {
             _ = self.one_more.recv() => Wish::Other(Demand::OneMore),
             _ = self.one_less.recv() => Wish::Other(Demand::OneLess),
             _ = self.reopen.recv() => Wish::ReopenLogs,
+            _ = self.upgrade.recv() => Wish::Upgrade(None),
             Some(wish) = self.commands.recv() => wish,
-        }
-    }
-
-    /// The next one that stops. The others go to `demands`, where they can still be answered.
-    pub(super) async fn stop(&mut self, demands: &mpsc::UnboundedSender<Demand>) -> Wish {
-        loop {
-            match self.next().await {
-                Wish::Other(demand) => drop(demands.send(demand)),
-                Wish::ReopenLogs => {
-                    self.access.reopen();
-                    tracing::info!("the access log is opened again");
-                }
-                stop => return stop,
-            }
         }
     }
 }

@@ -28,6 +28,8 @@ pub enum Command {
     Serve(Box<Settings>),
     /// The settings were printed; check what only a start can tell.
     Check(Box<Settings>),
+    /// There are mistakes in the configuration.
+    Refused(Vec<ConfigError>),
     /// Everything is done, or nothing can be.
     Exit(ExitCode),
 }
@@ -55,13 +57,7 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Command {
     let action = invocation.action;
     let resolved = match load(invocation) {
         Ok(resolved) => resolved,
-        Err(errors) => {
-            report.configuration(&errors);
-            if let [ConfigError { problem: Problem::MissingApplication, .. }] = errors.as_slice() {
-                report.line("For more information, try 'monoceros --help'.");
-            }
-            return Command::Exit(ExitCode::from(EXIT_CONFIGURATION));
-        }
+        Err(errors) => return Command::Refused(errors),
     };
     for warning in &resolved.warnings {
         report.warning(warning);

@@ -1,4 +1,4 @@
-//! Commands for a running server: `monoceros status`, `reload`, `scale`, `restart-worker`, `stop`.
+//! Commands for a running server: `monoceros status`, `reload`, `scale`, `restart-worker`, `upgrade`, `stop`.
 
 use super::report::{EXIT_CONFIGURATION, EXIT_FAILURE, Report};
 use crate::control::client::{self, ControlError, Target};
@@ -12,11 +12,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// The commands and what they do.
-pub(super) const COMMANDS: [(&str, &str); 5] = [
+pub(super) const COMMANDS: [(&str, &str); 6] = [
     ("status", "Show the workers of a running server and what they do"),
     ("reload", "Load the application anew, replace the workers one for one; broken code changes nothing"),
     ("scale", "From now on so many workers"),
     ("restart-worker", "Replace one worker, a new one first"),
+    ("upgrade", "Replace the program by its new version, without refusing a connection"),
     ("stop", "Stop gracefully"),
 ];
 
@@ -57,6 +58,7 @@ fn send(name: &str, given: &ArgMatches) -> Result<ExitCode, ControlError> {
         "reload" => Order::Reload,
         "scale" => Order::Scale { workers: number("workers") },
         "restart-worker" => Order::RestartWorker { worker: number("worker") },
+        "upgrade" => Order::Upgrade,
         _ => Order::Stop { quickly: given.get_flag("quickly") },
     };
     let socket = client::find(&target, &place::directories())?;

@@ -8,7 +8,8 @@
 //! ```
 
 use super::foreign::Foreign;
-use crate::config::error::{ConfigError, Warning};
+use crate::app::StartError;
+use crate::config::error::{ConfigError, Problem, Warning};
 use crate::telemetry::log::colours_wanted;
 use crate::telemetry::output::StandardError;
 use std::error::Error;
@@ -29,6 +30,35 @@ const CYAN: &str = "36";
 pub struct Report<W> {
     output: W,
     colours: bool,
+}
+
+/// What can be written for people.
+pub trait Explain {
+    fn explain<W: Write>(&self, report: &mut Report<W>);
+
+    /// As text without colours, for those who are not at this terminal.
+    fn plain(&self) -> String {
+        let mut text = Vec::new();
+        self.explain(&mut Report::new(&mut text, false));
+        String::from_utf8_lossy(&text).into_owned()
+    }
+}
+
+impl Explain for [ConfigError] {
+    fn explain<W: Write>(&self, report: &mut Report<W>) {
+        report.configuration(self);
+    }
+}
+
+impl Explain for StartError {
+    fn explain<W: Write>(&self, report: &mut Report<W>) {
+        for problem in &self.problems {
+            if let Some(traceback) = problem.traceback() {
+                report.line(traceback.trim_end());
+            }
+            report.failure(problem, problem.hint().as_deref());
+        }
+    }
 }
 
 impl Report<StandardError> {
@@ -59,6 +89,9 @@ impl<W: Write> Report<W> {
             if let Some(hint) = &error.hint {
                 self.labelled("hint", CYAN, hint);
             }
+        }
+        if let [ConfigError { problem: Problem::MissingApplication, .. }] = errors {
+            self.line("For more information, try 'monoceros --help'.");
         }
         if errors.len() > 1 {
             self.line(&format!("\n{} mistakes in the configuration", errors.len()));
@@ -117,7 +150,6 @@ impl<W: Write> Report<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::error::Problem;
 
     fn written(colours: bool, act: impl FnOnce(&mut Report<&mut Vec<u8>>)) -> String {
         let mut output = Vec::new();
@@ -147,7 +179,7 @@ mod tests {
         let errors = [ConfigError::new(Problem::MissingApplication).hint("name it")];
         assert_eq!(
             written(true, |report| report.configuration(&errors)),
-            "\x1b[1;31merror:\x1b[0m no application was given\n\x1b[1;36mhint:\x1b[0m name it\n"
+            "\x1b[1;31merror:\x1b[0m no application was given\n\x1b[1;36mhint:\x1b[0m name it\nFor more information, try 'monoceros --help'.\n"
         );
     }
 

@@ -21,6 +21,8 @@ pub enum Command {
     RestartWorker {
         worker: u32,
     },
+    /// Start the program's file anew and hand the listening sockets over to it.
+    Upgrade,
     Stop {
         /// Break off what is going on.
         #[serde(default)]

@@ -26,14 +26,19 @@ pub trait Handler: Send + Sync + 'static {
 #[derive(Debug)]
 pub struct Control {
     listener: UnixListener,
-    _file: SocketFile,
+    file: SocketFile,
 }
 
 impl Control {
     /// Listens at `path`. Must be called inside a runtime.
     pub fn bind(path: &Path) -> io::Result<Self> {
         let (listener, file) = super::place::bind(path)?;
-        Ok(Self { listener: UnixListener::from_std(listener)?, _file: file })
+        Ok(Self { listener: UnixListener::from_std(listener)?, file })
+    }
+
+    /// Puts the socket under this name, in place of the one that has it.
+    pub fn rename(&mut self, path: &Path) -> io::Result<()> {
+        self.file.rename(path)
     }
 
     /// Serves for ever.

@@ -127,7 +127,7 @@ async fn secure(socket: Socket, terms: &Terms, shutdown: &mut Shutdown) -> Resul
     };
     let last_chance = async {
         shutdown.begun().await;
-        tokio::time::sleep(LAST_CHANCE).await;
+        tokio::time::sleep(shutdown.patience().max(LAST_CHANCE)).await;
     };
     let stream = tokio::select! {
         biased;
@@ -158,7 +158,7 @@ async fn first_bytes(
     let mut deadline = begun + limits.header_timeout;
     let mut draining = shutdown.is_begun();
     if draining {
-        deadline = Instant::now() + LAST_CHANCE;
+        deadline = Instant::now() + shutdown.patience().max(LAST_CHANCE);
     }
     loop {
         let mut bytes = [0; 2048];
@@ -167,7 +167,7 @@ async fn first_bytes(
             count = transport.read(&mut bytes) => count?,
             _ = shutdown.begun(), if !draining => {
                 draining = true;
-                deadline = deadline.min(Instant::now() + LAST_CHANCE);
+                deadline = deadline.min(Instant::now() + shutdown.patience().max(LAST_CHANCE));
                 continue;
             }
             () = tokio::time::sleep_until(deadline) => 0,
@@ -199,7 +199,7 @@ async fn serve_http1<A: Answer>(
     presence: Presence,
 ) -> Result<(), ConnectionError> {
     let ledger = Arc::clone(&service.ledger);
-    let stream = Http1Stream::new(transport, (read, begun), limits, ledger, presence);
+    let stream = Http1Stream::new(transport, (read, begun), limits, Arc::clone(&ledger), presence);
     let mut builder = http1::Builder::new();
     // The stream keeps all times itself: hyper's one cannot tell a slow head from an idle connection, nor answer 408.
     builder.timer(TokioTimer::new()).header_read_timeout(None);
@@ -213,8 +213,19 @@ async fn serve_http1<A: Answer>(
     tokio::select! {
         biased;
         outcome = connection.as_mut() => return Ok(outcome?),
-        _ = shutdown.begun() => connection.as_mut().graceful_shutdown(),
+        _ = shutdown.begun() => {}
     }
+    let patience = shutdown.patience();
+    if !patience.is_zero() {
+        // The next answer is the last one of this connection.
+        ledger.close();
+        tokio::select! {
+            biased;
+            outcome = connection.as_mut() => return Ok(outcome?),
+            () = tokio::time::sleep(patience) => {}
+        }
+    }
+    connection.as_mut().graceful_shutdown();
     Ok(connection.await?)
 }
 
@@ -262,7 +273,7 @@ impl<A: Answer> Service<A> {
         if http1 {
             let tunnel = response.status() == StatusCode::SWITCHING_PROTOCOLS;
             // A tunnel is the last of its connection anyway, and its `Connection` has to say `Upgrade`.
-            if number >= self.keep_alive_requests && !tunnel {
+            if (number >= self.keep_alive_requests || self.ledger.is_closing()) && !tunnel {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             self.ledger.decide(number, if tunnel { Decision::Accepted } else { Decision::Declined });

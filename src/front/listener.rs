@@ -1,13 +1,13 @@
 //! Listening sockets: bound once, all errors reported at once, shared by every front thread.
 
-use super::{Address, Bind, BindAddress, Purpose};
+use super::inherited::{self, Inherited};
+use super::{Address, Audience, Bind, BindAddress, Purpose};
 use crate::sys::socket::adopt_descriptor;
-use crate::sys::unix_socket::{self, SocketFile, UnixBindError};
-use rustix::net::AddressFamily;
+use crate::sys::unix_socket::{self, Identity, SocketFile, UnixBindError};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// Owner and group may connect to a Unix listener, nobody else: a proxy in front of us is put into our group.
@@ -53,16 +53,40 @@ pub struct Listener {
     /// What it really listens on: with port 0 the port the kernel chose.
     pub address: Address,
     pub purpose: Purpose,
-    _file: Option<SocketFile>,
+    /// What was asked for, by which it is known again.
+    asked: BindAddress,
+    file: Option<SocketFile>,
+}
+
+/// What a successor has to know of a listening socket.
+#[derive(Debug)]
+pub struct Offer<'a> {
+    pub socket: BorrowedFd<'a>,
+    pub asked: &'a BindAddress,
+    pub file: Option<Identity>,
 }
 
 impl Listeners {
     /// Binds every address or none; with errors, each failing bind is named.
     pub fn bind(binds: &[Bind], backlog: u32) -> Result<Self, Vec<BindError>> {
+        Self::take_or_bind(binds, Audience::Clients, backlog, &mut Vec::new())
+    }
+
+    /// The same; where one of the inherited sockets fits, it is taken out of `sockets` and nothing is bound.
+    pub fn take_or_bind(
+        binds: &[Bind],
+        audience: Audience,
+        backlog: u32,
+        sockets: &mut Vec<Inherited>,
+    ) -> Result<Self, Vec<BindError>> {
         let mut listeners = Vec::with_capacity(binds.len());
         let mut errors = Vec::new();
         let mut descriptors = Vec::new();
         for bind in binds {
+            if let Some(inherited) = inherited::take(sockets, &bind.address, audience) {
+                listeners.push(Listener::inherited(bind, inherited, backlog));
+                continue;
+            }
             if let BindAddress::Descriptor(number) = bind.address {
                 // Adopting the same number twice would close it twice.
                 if descriptors.contains(&number) {
@@ -83,6 +107,22 @@ impl Listeners {
     /// What is really listened on, in the order of the settings.
     pub fn addresses(&self) -> impl Iterator<Item = (&Address, Purpose)> {
         self.listeners.iter().map(|listener| (&listener.address, listener.purpose))
+    }
+
+    /// What a successor has to know.
+    pub fn offers(&self) -> impl Iterator<Item = Offer<'_>> {
+        self.listeners.iter().map(|listener| Offer {
+            socket: listener.socket.as_fd(),
+            asked: &listener.asked,
+            file: listener.file.as_ref().map(SocketFile::identity),
+        })
+    }
+
+    /// Whether the socket files are ours, and go with us.
+    pub fn set_files_ours(&self, are_ours: bool) {
+        for file in self.listeners.iter().filter_map(|listener| listener.file.as_ref()) {
+            file.set_ours(are_ours);
+        }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Listener> {
@@ -111,7 +151,14 @@ impl Listener {
             BindAddress::Unix(path) => bind_unix(path, backlog)?,
             BindAddress::Descriptor(number) => adopt(*number)?,
         };
-        Ok(Self { socket, address, purpose: bind.purpose, _file: file })
+        Ok(Self { socket, address, purpose: bind.purpose, asked: bind.address.clone(), file })
+    }
+
+    fn inherited(bind: &Bind, inherited: Inherited, backlog: u32) -> Self {
+        let Inherited { socket, address, file, .. } = inherited;
+        // It listens; this only sets the length of its queue.
+        let _ = socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX));
+        Self { socket, address, purpose: bind.purpose, asked: bind.address.clone(), file }
     }
 
     /// A second handle on the same socket and the same queue of pending connections.
@@ -156,21 +203,10 @@ fn bind_unix(path: &Path, backlog: i32) -> Result<Bound, BindError> {
 fn adopt(number: i32) -> Result<Bound, BindError> {
     let failed = |source: io::Error| BindError::Descriptor { number, source };
     let descriptor = adopt_descriptor(number).map_err(failed)?;
-    let listening = rustix::net::sockopt::socket_acceptconn(&descriptor).unwrap_or(false);
-    let stream =
-        rustix::net::sockopt::socket_type(&descriptor).is_ok_and(|kind| kind == rustix::net::SocketType::STREAM);
-    if !(listening && stream) {
-        return Err(BindError::NotListening { number });
-    }
-    let family = rustix::net::sockopt::socket_domain(&descriptor).map_err(|errno| failed(errno.into()))?;
-    let socket = Socket::from(descriptor);
-    socket.set_nonblocking(true).map_err(failed)?;
-    let local = socket.local_addr().map_err(failed)?;
-    let address = match local.as_socket() {
-        Some(address) => Address::Tcp(address),
-        None if family == AddressFamily::UNIX => Address::Unix(local.as_pathname().map(Path::to_owned)),
-        None => return Err(BindError::NotListening { number }),
-    };
+    let (socket, address) = inherited::listening(descriptor).map_err(|source| match source.kind() {
+        io::ErrorKind::InvalidInput => BindError::NotListening { number },
+        _ => failed(source),
+    })?;
     Ok((socket, address, None))
 }
 

@@ -14,6 +14,7 @@ pub mod health;
 mod hints;
 mod http2;
 pub mod incoming;
+pub mod inherited;
 mod inspect;
 pub mod intake;
 pub mod limits;
@@ -31,6 +32,7 @@ pub mod websocket;
 use body::Body;
 use http::{Request, Response};
 use incoming::Incoming;
+use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -63,8 +65,17 @@ pub struct Bind {
     pub purpose: Purpose,
 }
 
+/// Whom a listener is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Audience {
+    Clients,
+    Operators,
+}
+
 /// What is listened on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum BindAddress {
     Tcp(SocketAddr),
     Unix(PathBuf),

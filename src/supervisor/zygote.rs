@@ -3,6 +3,7 @@
 use super::Settings;
 use super::extension::EXTENSION;
 use super::state::GenerationNumber;
+use crate::sys::socket::{ACTIVATION_VARIABLES, HANDOVER_VARIABLE};
 use crate::sys::spawn::prepare_child;
 use monoceros_wire::sys::{packet_pair, set_nonblocking};
 use monoceros_wire::zygote::{self, CONTROL_DESCRIPTOR_VARIABLE, Command as Order};
@@ -75,7 +76,7 @@ impl Zygote {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        for variable in SERVICE_MANAGER_VARIABLES {
+        for variable in SERVICE_MANAGER_VARIABLES.into_iter().chain(ACTIVATION_VARIABLES).chain([HANDOVER_VARIABLE]) {
             command.env_remove(variable);
         }
         prepare_child(&mut command, vec![Arc::clone(&theirs), extension]);

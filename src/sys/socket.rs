@@ -3,6 +3,12 @@
 use std::io;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+/// The variable with which a server tells its successor what it hands over. For that one process alone.
+pub const HANDOVER_VARIABLE: &str = "MONOCEROS_HANDOVER";
+
+/// How a service manager says which listening sockets it has opened, and for whom (`sd_listen_fds(3)`).
+pub const ACTIVATION_VARIABLES: [&str; 3] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
+
 /// Takes over an inherited file descriptor.
 ///
 /// The caller names each number once; a second call with the same number would own it twice.

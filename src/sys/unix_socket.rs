@@ -1,11 +1,13 @@
 //! Listening on a Unix socket that has a name in the file system: what is left over from a process that is gone is
 //! replaced, and the name goes with the listener.
 
+use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Why a name cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -49,25 +51,63 @@ fn remove_stale(path: &Path) -> Result<(), UnixBindError> {
     }
 }
 
-/// A socket file of ours, removed when dropped, unless somebody has put another one in its place.
+/// A socket file, removed when dropped if it is ours, unless somebody has put another one in its place.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
+    identity: Identity,
+    is_ours: AtomicBool,
+}
+
+/// Which file it is: another one of the same name is another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
     device: u64,
     inode: u64,
 }
 
-impl SocketFile {
+impl Identity {
     fn of(path: &Path) -> io::Result<Self> {
         let metadata = std::fs::symlink_metadata(path)?;
-        Ok(Self { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() })
+        Ok(Self { device: metadata.dev(), inode: metadata.ino() })
+    }
+}
+
+impl SocketFile {
+    fn of(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), identity: Identity::of(path)?, is_ours: AtomicBool::new(true) })
+    }
+
+    /// One that belongs to another process.
+    pub fn of_another(path: PathBuf, identity: Identity) -> Self {
+        Self { path, identity, is_ours: AtomicBool::new(false) }
+    }
+
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// Whether the name still leads to it.
+    pub fn is_there(&self) -> bool {
+        Identity::of(&self.path).is_ok_and(|found| found == self.identity)
+    }
+
+    /// From now on it is ours to remove, or another process's.
+    pub fn set_ours(&self, is_ours: bool) {
+        self.is_ours.store(is_ours, Ordering::Relaxed);
+    }
+
+    /// Gives it another name, in place of what has that name.
+    pub fn rename(&mut self, path: &Path) -> io::Result<()> {
+        std::fs::rename(&self.path, path)?;
+        path.clone_into(&mut self.path);
+        Ok(())
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let ours = std::fs::symlink_metadata(&self.path)
-            .is_ok_and(|metadata| metadata.dev() == self.device && metadata.ino() == self.inode);
+        let ours = *self.is_ours.get_mut() && self.is_there();
         if ours && let Err(error) = std::fs::remove_file(&self.path) {
             tracing::warn!(path = %self.path.display(), %error, "the socket file stays behind");
         }
