@@ -1,10 +1,11 @@
 //! The program.
 
-use monoceros::app::{Inheritance, Predecessor, Program};
+use monoceros::app::{Inheritance, Origin, Predecessor, Program};
 use monoceros::cli::report::{EXIT_APPLICATION, EXIT_CONFIGURATION, EXIT_FAILURE, Explain, Report};
 use monoceros::telemetry::{self, Level, OutputStream, log};
 use monoceros::{app, cli};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// For the last lines, where somebody has stopped reading them.
@@ -34,7 +35,10 @@ fn run() -> ExitCode {
     };
     let predecessor = inheritance.predecessor.clone();
     let outcome = match cli::read(std::env::args_os()) {
-        cli::Command::Serve(settings) => app::run(*settings, program, inheritance),
+        cli::Command::Serve(resolved) => {
+            let reread = Arc::new(|| cli::read_again(std::env::args_os()));
+            app::run(*resolved, Origin { program, inheritance, reread })
+        }
         cli::Command::Check(settings) => {
             log::start(&check_log(settings.telemetry.clone()));
             app::check(*settings)

@@ -1,14 +1,14 @@
 //! Attends to what is wanted from the running server, until it is to leave.
 
 use super::Stage;
+use super::reconfigure::{Next, Reread, Running};
 use super::service_manager::ServiceManager;
 use super::signals::{Wish, Wishes};
 use super::upgrade::{self, Program, Refusal, Step, Upgrade, Watcher};
 use crate::front::listener::Listeners;
-use crate::supervisor::Demand;
-use crate::telemetry::access::AccessLog;
-use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use crate::supervisor::{Candidate, Demand, Progress};
+use monoceros_wire::message::BootFailure;
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Why the server leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,18 +20,20 @@ pub(super) enum Leave {
 }
 
 /// What it listens on: for clients, and for operators.
-pub(super) type Doors<'a> = (&'a Listeners, &'a Listeners);
+pub(super) type Doors<'a> = (&'a mut Listeners, &'a mut Listeners);
 
 /// See the module.
 pub(super) struct Attendant<'a> {
     pub(super) wishes: Wishes,
     pub(super) demands: mpsc::UnboundedSender<Demand>,
-    pub(super) access: AccessLog,
     pub(super) manager: &'a ServiceManager,
     pub(super) program: Program,
-    pub(super) boot_timeout: Duration,
+    pub(super) reread: Reread,
     pub(super) stages: watch::Receiver<Stage>,
     pub(super) upgrade: Option<Upgrade>,
+    pub(super) running: &'a mut Running,
+    /// A configuration that is being tried, and the news of a worker that serves with it.
+    pub(super) pending: Option<(Next, oneshot::Receiver<()>)>,
 }
 
 impl Attendant<'_> {
@@ -48,14 +50,20 @@ impl Attendant<'_> {
                     doors.0.set_files_ours(true);
                     doors.1.set_files_ours(true);
                 }
+                is_proven = proven(&mut self.pending) => {
+                    if let Some((next, _)) = self.pending.take().filter(|_| is_proven) {
+                        self.running.adopt(next, (&mut *doors.0, &mut *doors.1));
+                    }
+                }
                 outcome = finished(&mut self.upgrade) => {
-                    if self.is_replaced(outcome, doors) {
+                    if self.is_replaced(outcome, &doors) {
                         return Leave::Replaced;
                     }
                 }
                 wish = self.wishes.next() => match self.carry_out(wish) {
                     None => {}
-                    Some(Order::Upgrade(watcher)) => self.begin_upgrade(doors, has_served, watcher.as_ref()),
+                    Some(Order::Upgrade(watcher)) => self.begin_upgrade(&doors, has_served, watcher.as_ref()),
+                    Some(Order::Reload(watcher)) => self.reload(&doors, has_served, watcher).await,
                     Some(Order::Leave(leave)) => {
                         if self.upgrade.take().is_some() {
                             tracing::warn!("upgrade: given up, the server stops");
@@ -74,6 +82,7 @@ impl Attendant<'_> {
             match self.carry_out(wish) {
                 None => {}
                 Some(Order::Upgrade(watcher)) => refuse("the server is stopping", watcher.as_ref()),
+                Some(Order::Reload(watcher)) => drop(self.demands.send(Demand::Reload(watcher))),
                 Some(Order::Leave(leave)) => return leave,
             }
         }
@@ -84,9 +93,10 @@ impl Attendant<'_> {
         match wish {
             Wish::Other(demand) => drop(self.demands.send(demand)),
             Wish::ReopenLogs => {
-                self.access.reopen();
+                self.running.access.reopen();
                 tracing::info!("the access log is opened again");
             }
+            Wish::Reload(watcher) => return Some(Order::Reload(watcher)),
             Wish::Upgrade(watcher) => return Some(Order::Upgrade(watcher)),
             Wish::StopGracefully => return Some(Order::Leave(Leave::Gracefully)),
             Wish::StopQuickly => return Some(Order::Leave(Leave::Quickly)),
@@ -94,7 +104,8 @@ impl Attendant<'_> {
         None
     }
 
-    fn begin_upgrade(&mut self, doors: Doors<'_>, has_served: bool, watcher: Option<&Watcher>) {
+    fn begin_upgrade(&mut self, doors: &Doors<'_>, has_served: bool, watcher: Option<&Watcher>) {
+        let boot_timeout = self.running.settings.supervisor.boot_timeout;
         let obstacle = match &self.upgrade {
             Some(_) => Some("another one is under way"),
             None if !has_served => Some("the server has not started yet"),
@@ -103,13 +114,60 @@ impl Attendant<'_> {
         if let Some(obstacle) = obstacle {
             return refuse(obstacle, watcher);
         }
-        match Upgrade::begin(&self.program, doors, self.boot_timeout, watcher.cloned()) {
+        match Upgrade::begin(&self.program, (&*doors.0, &*doors.1), boot_timeout, watcher.cloned()) {
             Ok(upgrade) => self.upgrade = Some(upgrade),
             Err(error) => refuse(&error.to_string(), watcher),
         }
     }
 
-    fn is_replaced(&mut self, outcome: Result<u32, Refusal>, doors: Doors<'_>) -> bool {
+    /// Reads the configuration again, and has a worker try it.
+    async fn reload(&mut self, doors: &Doors<'_>, has_served: bool, watcher: Option<mpsc::UnboundedSender<Progress>>) {
+        if !has_served {
+            // It says why not.
+            return drop(self.demands.send(Demand::Reload(watcher)));
+        }
+        let read = self.running.read(&self.reread).await;
+        // From here on without a pause: one that is being tried may hold at any moment.
+        let doors = (&*doors.0, &*doors.1);
+        let planned = read.and_then(|read| {
+            if let Some((tried, _)) = &mut self.pending {
+                // Its addresses may be wanted again.
+                tried.release();
+            }
+            self.running.plan(read, doors)
+        });
+        match planned {
+            Ok(next) => {
+                for line in next.lines() {
+                    if let Some(watcher) = &watcher {
+                        let _ = watcher.send(Progress::Step(line));
+                    }
+                }
+                let (proven, news) = oneshot::channel();
+                let (settings, python) = (next.settings.supervisor.clone(), next.ground.python.0.clone());
+                self.pending = Some((next, news));
+                let _ =
+                    self.demands.send(Demand::Reconfigure(Box::new(Candidate { settings, python, proven }), watcher));
+            }
+            Err(refusal) => {
+                if let Some((tried, _)) = &mut self.pending {
+                    tried.plan_again(doors);
+                }
+                tracing::error!("reload: nothing changes: {}", refusal.summary);
+                for line in refusal.mistakes.lines() {
+                    tracing::error!("  {line}");
+                }
+                if let Some(watcher) = watcher {
+                    let message = refusal.summary.to_owned();
+                    let stage = "configuration".to_owned();
+                    let failure = BootFailure { stage, message, traceback: refusal.mistakes, hint: String::new() };
+                    let _ = watcher.send(Progress::Failed(failure));
+                }
+            }
+        }
+    }
+
+    fn is_replaced(&mut self, outcome: Result<u32, Refusal>, doors: &Doors<'_>) -> bool {
         let Some(upgrade) = self.upgrade.take() else { return false };
         match outcome {
             Ok(pid) => {
@@ -131,6 +189,7 @@ impl Attendant<'_> {
 
 /// A wish that depends on whether the server leaves already.
 enum Order {
+    Reload(Option<mpsc::UnboundedSender<Progress>>),
     Upgrade(Option<Watcher>),
     Leave(Leave),
 }
@@ -139,6 +198,14 @@ fn refuse(reason: &str, watcher: Option<&Watcher>) {
     tracing::error!("upgrade: refused: {reason}");
     if let Some(watcher) = watcher {
         let _ = watcher.send(Step::Failed(reason.to_owned().into()));
+    }
+}
+
+/// Whether the pending configuration holds from now on, or was given up.
+async fn proven(pending: &mut Option<(Next, oneshot::Receiver<()>)>) -> bool {
+    match pending {
+        Some((_, news)) => news.await.is_ok(),
+        None => std::future::pending().await,
     }
 }
 

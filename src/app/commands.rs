@@ -1,5 +1,6 @@
 //! Commands from the control socket, carried out.
 
+use super::reconfigure::Facts;
 use super::signals::Wish;
 use super::upgrade::Step;
 use crate::config::table::WORKERS_MAX;
@@ -8,6 +9,7 @@ use crate::control::server::Handler;
 use crate::front::accept::Placement;
 use crate::supervisor::{Demand, Progress, Snapshot};
 use crate::upstream::pool::Pool;
+use arc_swap::ArcSwap;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
@@ -20,9 +22,7 @@ pub(super) struct Commands {
     pub(super) pool: Arc<Pool>,
     pub(super) placement: Arc<Placement>,
     pub(super) begun: Instant,
-    pub(super) app: String,
-    pub(super) directory: String,
-    pub(super) listening: Vec<String>,
+    pub(super) facts: Arc<ArcSwap<Facts>>,
 }
 
 impl Handler for Commands {
@@ -58,6 +58,7 @@ impl Commands {
         let snapshot = self.look().await?;
         let load = self.pool.load();
         let members = self.pool.members();
+        let facts = Facts::clone(&self.facts.load());
         let workers = snapshot.workers.into_iter().map(|view| {
             let member = members.iter().find(|member| member.worker == view.worker);
             Worker {
@@ -75,9 +76,9 @@ impl Commands {
         Ok(Reply::Status(Box::new(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
-            app: self.app.clone(),
-            directory: self.directory.clone(),
-            listening: self.listening.clone(),
+            app: facts.app,
+            directory: facts.directory,
+            listening: facts.listening,
             uptime: self.begun.elapsed().as_secs_f64(),
             connections: self.placement.open(),
             generation: snapshot.generation,
@@ -89,7 +90,7 @@ impl Commands {
 
     async fn reload(&self, replies: &Replies) -> Last {
         let (watcher, mut progress) = mpsc::unbounded_channel();
-        self.wish(Wish::Other(Demand::Reload(Some(watcher))))?;
+        self.wish(Wish::Reload(Some(watcher)))?;
         while let Some(progress) = progress.recv().await {
             match progress {
                 Progress::Step(text) => drop(replies.send(Reply::Progress { text })),

@@ -6,8 +6,10 @@
 mod attendant;
 mod commands;
 mod control;
+mod ground;
 mod handover;
 mod problem;
+mod reconfigure;
 mod running;
 mod service_manager;
 mod signals;
@@ -15,47 +17,44 @@ mod upgrade;
 
 pub use handover::{Inheritance, Predecessor};
 pub use problem::{StartError, StartProblem};
+pub use reconfigure::Reread;
 pub use upgrade::Program;
 
-use crate::config::Settings;
+use crate::config::{Resolved, Settings};
 use crate::front::accept::{self, FrontThread};
 use crate::front::drain::Drain;
 use crate::front::files::Files;
 use crate::front::health::Health;
-use crate::front::inherited::Inherited;
-use crate::front::listener::Listeners;
 use crate::front::pipeline::Pipeline;
-use crate::front::{Address, Audience, Bind, Purpose, tls};
+use crate::front::site::Site;
 use crate::roster;
-use crate::supervisor::python::{self, Interpreter};
 use crate::supervisor::{self, Demand};
 use crate::telemetry::AccessLog as AccessLogSettings;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::log;
 use crate::upstream::pool::{self, Pool};
-use running::{Front, Origin};
+use arc_swap::ArcSwap;
+use reconfigure::{Facts, Running};
+use running::Front;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{mpsc, watch};
 
-/// What was opened and checked before anything runs.
-struct Ground {
-    interpreter: Interpreter,
-    files: Files,
-    tls: Option<Arc<rustls::ServerConfig>>,
-    listeners: Listeners,
-    /// Of operators.
-    admin: Listeners,
-    access: AccessLog,
+/// How this process came to be, and how it is started anew and read its configuration again.
+pub struct Origin {
+    pub program: Program,
+    pub inheritance: Inheritance,
+    pub reread: Reread,
 }
 
 /// Serves until asked to stop. Must be called on the main thread.
-pub fn run(mut settings: Settings, program: Program, mut inheritance: Inheritance) -> Result<(), StartError> {
+pub fn run(resolved: Resolved, mut origin: Origin) -> Result<(), StartError> {
+    let Resolved { mut settings, combined, .. } = resolved;
     log::start(&settings.telemetry);
-    let ground = prepare(&mut settings, &mut inheritance.sockets)?;
+    let (ground, (clients, operators)) = ground::prepare(&mut settings, &mut origin.inheritance.sockets)?;
     let system = |what: &'static str| move |source: io::Error| StartProblem::System { what, source };
     if let Err(error) = crate::sys::raise_descriptor_limit() {
         tracing::debug!("the limit of open files stays as it is: {error}");
@@ -63,39 +62,60 @@ pub fn run(mut settings: Settings, program: Program, mut inheritance: Inheritanc
     let (supervisor_end, upstream_end) = roster::pair();
     let pool = Pool::new(settings.upstream.clone(), upstream_end.reports.clone());
     let (drain, shutdown) = Drain::new();
+    // From the beginning to the end: whether the server can serve is asked when it cannot.
+    let (_operators_drain, operators_shutdown) = Drain::new();
     let limits = &settings.front.limits;
+    let shared = "a listening socket cannot be shared";
     let (threads, placement) =
-        accept::front_threads(&ground.listeners, settings.front.threads, limits, ground.tls.as_ref(), &shutdown)
-            .map_err(system("a listening socket cannot be shared"))?;
+        accept::front_threads(&clients, settings.front.threads, limits, ground.tls.as_ref(), &shutdown)
+            .map_err(system(shared))?;
+    let (admin, admin_placement) =
+        accept::front_threads(&operators, 1, limits, None, &operators_shutdown).map_err(system(shared))?;
     drop(shutdown);
-    announce(&ground, &settings);
+    ground::announce(&ground, (&clients, &operators), &settings);
     let health = Arc::new(Health::new(Arc::clone(&pool)));
-    let pipeline = Arc::new(Pipeline {
-        files: ground.files,
-        pool: Arc::clone(&pool),
-        limits: settings.front.limits.clone(),
-        websocket: Arc::default(),
-        access: ground.access.clone(),
-        health: Arc::clone(&health),
-        health_path: settings.front.health_path.clone(),
-    });
+    let access = ground.access.clone();
+    let site = pipeline(&settings, ground.files, Arc::clone(&pool), ground.access, Arc::clone(&health));
+    let site = Arc::new(Site::new(site));
     let (stage, stages) = watch::channel(Stage::Waiting);
     let threads: Vec<RunningThread> = threads
         .into_iter()
         .enumerate()
-        .map(|(index, thread)| start_thread(index, thread, Arc::clone(&pipeline), stages.clone()))
+        .map(|(index, thread)| start_thread(index, thread, Arc::clone(&site), stages.clone()))
         .collect::<io::Result<_>>()
         .map_err(system("a front thread cannot be started"))?;
     let runtime =
         Builder::new_current_thread().enable_all().build().map_err(system("the main runtime cannot be started"))?;
-    let front = Front { placement, drain, stage, pool, threads, health, access: ground.access.clone() };
-    let python = ground.interpreter.path;
-    let origin = Origin { program, inheritance };
-    let doors = (ground.listeners, ground.admin);
-    let outcome = runtime.block_on(front.serve(doors, settings, python, (supervisor_end, upstream_end), origin));
+    let facts = Arc::new(ArcSwap::from_pointee(Facts::new(&settings, &clients)));
+    let front = Front {
+        placement: Arc::clone(&placement),
+        drain,
+        stage,
+        pool: Arc::clone(&pool),
+        threads,
+        health: Arc::clone(&health),
+    };
+    let placements = (placement, admin_placement);
+    let mut running =
+        Running { settings, combined, python: ground.python, access, site, pool, health, placements, facts };
+    let ends = (supervisor_end, upstream_end);
+    let outcome = runtime.block_on(front.serve((clients, operators), admin, &mut running, ends, origin));
     end_runtime(runtime);
-    ground.access.close();
+    running.access.close();
     Ok(outcome?)
+}
+
+/// The request path of a configuration.
+fn pipeline(settings: &Settings, files: Files, pool: Arc<Pool>, access: AccessLog, health: Arc<Health>) -> Pipeline {
+    Pipeline {
+        files,
+        pool,
+        limits: settings.front.limits.clone(),
+        websocket: Arc::default(),
+        access,
+        health,
+        health_path: settings.front.health_path.clone(),
+    }
 }
 
 /// Checks everything that a start would, without listening: interpreter, certificates, directories, and whether a
@@ -105,7 +125,7 @@ pub fn check(mut settings: Settings) -> Result<(), StartError> {
     settings.front.admin_binds.clear();
     settings.telemetry.access_log = AccessLogSettings::Off;
     settings.supervisor.workers = 1;
-    let ground = prepare(&mut settings, &mut Vec::new())?;
+    let (ground, _) = ground::prepare(&mut settings, &mut Vec::new())?;
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build()
@@ -119,83 +139,11 @@ pub fn check(mut settings: Settings) -> Result<(), StartError> {
             // The other end is the supervisor that calls this.
             let _ = stops.send(Demand::StopGracefully);
         };
-        let python = ground.interpreter.path;
+        let (python, _) = ground.python;
         supervisor::run(settings.supervisor, python, supervisor_end, stop_requests, on_milestone).await
     });
     end_runtime(runtime);
     Ok(outcome?)
-}
-
-/// Opens everything that can be wrong, and reports all that is.
-fn prepare(settings: &mut Settings, inherited: &mut Vec<Inherited>) -> Result<Ground, StartError> {
-    let mut problems = Vec::new();
-    let interpreter = collect(
-        python::find(settings.supervisor.python.as_deref(), &settings.supervisor.chdir).map_err(|error| vec![error]),
-        &mut problems,
-    );
-    if let Some(directory) = &settings.development_certificate {
-        let files = tls::development_certificate(directory).map_err(|error| vec![error]);
-        if let (Some(files), Some(tls)) = (collect(files, &mut problems), &mut settings.front.tls) {
-            tls.certificates.push(files);
-        }
-    }
-    let tls = match &settings.front.tls {
-        // Nothing to load: its absence was reported above.
-        Some(tls) if tls.certificates.is_empty() && !problems.is_empty() => None,
-        Some(tls) => collect(tls::load(tls, SystemTime::now()), &mut problems),
-        None => None,
-    };
-    let files = collect(Files::open(&settings.front.files), &mut problems);
-    let temporary = crate::sys::unnamed_file()
-        .map_err(|source| vec![StartProblem::TemporaryFiles { directory: std::env::temp_dir(), source }]);
-    collect(temporary, &mut problems);
-    let access = collect(
-        AccessLog::open(&settings.telemetry).map_err(|error| vec![StartProblem::AccessLog(error)]),
-        &mut problems,
-    );
-    let mut bind =
-        |binds: &[Bind], audience| Listeners::take_or_bind(binds, audience, settings.front.backlog, inherited);
-    let listeners = collect(bind(&settings.front.binds, Audience::Clients), &mut problems);
-    let admin = collect(bind(&settings.front.admin_binds, Audience::Operators), &mut problems);
-    for warning in tls.iter().flat_map(|tls| &tls.warnings) {
-        tracing::warn!("{warning}");
-    }
-    match (interpreter, files, access, listeners, admin) {
-        (Some(interpreter), Some(files), Some(access), Some(listeners), Some(admin)) if problems.is_empty() => {
-            Ok(Ground { interpreter, files, tls: tls.map(|tls| tls.config), listeners, admin, access })
-        }
-        _ => Err(StartError { problems }),
-    }
-}
-
-fn collect<T, P: Into<StartProblem>>(result: Result<T, Vec<P>>, problems: &mut Vec<StartProblem>) -> Option<T> {
-    result.map_err(|errors| problems.extend(errors.into_iter().map(Into::into))).ok()
-}
-
-/// Says what listens where, and who will answer.
-fn announce(ground: &Ground, settings: &Settings) {
-    for (address, purpose) in ground.listeners.addresses() {
-        tracing::info!("listening on {}", listening(address, purpose));
-    }
-    for (address, purpose) in ground.admin.addresses() {
-        tracing::info!("for operators: {}/-/status", listening(address, purpose));
-    }
-    let interpreter = &ground.interpreter;
-    let workers = settings.supervisor.workers;
-    let plural = if workers == 1 { "" } else { "s" };
-    tracing::info!("starting {workers} worker{plural} with {interpreter}");
-}
-
-fn listening(address: &Address, purpose: Purpose) -> String {
-    let redirects = if matches!(purpose, Purpose::RedirectToHttps { .. }) { " (redirects to https)" } else { "" };
-    let scheme = if purpose == Purpose::Https { "https" } else { "http" };
-    match address {
-        Address::Tcp(socket) => format!("{scheme}://{socket}{redirects}"),
-        Address::Unix(path) => {
-            let path = path.as_deref().map_or_else(String::new, |path| path.display().to_string());
-            format!("unix:{path}{redirects}")
-        }
-    }
 }
 
 /// What the front threads are told, in this order.
@@ -217,24 +165,24 @@ struct RunningThread {
 fn start_thread(
     index: usize,
     front: FrontThread,
-    pipeline: Arc<Pipeline>,
+    site: Arc<Site>,
     stages: watch::Receiver<Stage>,
 ) -> io::Result<RunningThread> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let handle = runtime.handle().clone();
     let thread = std::thread::Builder::new().name(format!("front-{index}")).spawn(move || {
         pool::enter_thread(index);
-        runtime.block_on(live(front, pipeline, stages));
+        runtime.block_on(live(front, site, stages));
         end_runtime(runtime);
     })?;
     Ok(RunningThread { runtime: handle, thread })
 }
 
 /// The life of a front thread.
-async fn live(front: FrontThread, pipeline: Arc<Pipeline>, mut stages: watch::Receiver<Stage>) {
+async fn live(front: FrontThread, site: Arc<Site>, mut stages: watch::Receiver<Stage>) {
     // A vanished sender means that the program ends.
     if stages.wait_for(|stage| *stage != Stage::Waiting).await.is_ok_and(|stage| *stage == Stage::Accepting)
-        && let Err(error) = front.run(pipeline).await
+        && let Err(error) = front.run(site).await
     {
         tracing::error!("a front thread cannot serve: {error}");
     }

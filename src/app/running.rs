@@ -4,41 +4,24 @@ use super::attendant::{Attendant, Leave};
 use super::commands::Commands;
 use super::handover::Inheritance;
 use super::problem::StartProblem;
+use super::reconfigure::Running;
 use super::service_manager::ServiceManager;
 use super::signals::Wishes;
-use super::upgrade::Program;
-use super::{RunningThread, Stage, control, listening};
-use crate::config::Settings;
-use crate::front::accept::{self, Placement};
+use super::{Origin, RunningThread, Stage, control};
+use crate::front::accept::{FrontThread, Placement};
 use crate::front::admin::Admin;
-use crate::front::drain::{Drain, Shutdown};
+use crate::front::drain::Drain;
 use crate::front::health::Health;
 use crate::front::inherited::Inherited;
 use crate::front::listener::Listeners;
 use crate::roster;
 use crate::supervisor::{self, Demand, Milestone};
-use crate::telemetry::access::AccessLog;
 use crate::upstream::pool::{self, Pool};
 use monoceros_wire::message::Interface;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
-
-/// How this process came to be, and how it is started anew.
-pub(super) struct Origin {
-    pub(super) program: Program,
-    pub(super) inheritance: Inheritance,
-}
-
-/// Of the stop.
-#[derive(Debug, Clone, Copy)]
-struct Times {
-    /// From "not ready any more" to the end of accepting.
-    delay: Duration,
-    grace: Duration,
-}
 
 /// The running server, seen from the main thread.
 pub(super) struct Front {
@@ -48,70 +31,72 @@ pub(super) struct Front {
     pub(super) pool: Arc<Pool>,
     pub(super) threads: Vec<RunningThread>,
     pub(super) health: Arc<Health>,
-    pub(super) access: AccessLog,
 }
 
 impl Front {
     pub(super) async fn serve(
         self,
-        (clients, operators): (Listeners, Listeners),
-        settings: Settings,
-        python: PathBuf,
+        doors: (Listeners, Listeners),
+        admin: Vec<FrontThread>,
+        running: &mut Running,
         (supervisor_end, upstream_end): (roster::SupervisorEnd, roster::UpstreamEnd),
         origin: Origin,
     ) -> Result<(), StartProblem> {
         let (demands, demanded) = mpsc::unbounded_channel();
         let (commands, wished) = mpsc::unbounded_channel();
+        let wishes =
+            Wishes::new(wished).map_err(|source| StartProblem::System { what: "signals cannot be handled", source })?;
         let manager = ServiceManager::from_environment();
-        let mut attendant = Attendant {
-            wishes: Wishes::new(wished)
-                .map_err(|source| StartProblem::System { what: "signals cannot be handled", source })?,
-            demands,
-            access: self.access.clone(),
-            manager: &manager,
-            program: origin.program,
-            boot_timeout: settings.supervisor.boot_timeout,
-            stages: self.stage.subscribe(),
-            upgrade: None,
-        };
+        let Inheritance { predecessor, sockets: mut unwanted } = origin.inheritance;
+        let facts = Arc::clone(&running.facts);
         let commands = Commands {
             wishes: commands,
             pool: Arc::clone(&self.pool),
             placement: Arc::clone(&self.placement),
             begun: Instant::now(),
-            app: settings.supervisor.app.app.clone(),
-            directory: settings.supervisor.chdir.display().to_string(),
-            listening: clients.addresses().map(|(address, purpose)| listening(address, purpose)).collect(),
+            facts: Arc::clone(&facts),
         };
-        let Inheritance { predecessor, sockets: mut unwanted } = origin.inheritance;
-        let opened = control::open(&settings.control, predecessor.is_there())?;
+        let opened = control::open(&running.settings.control, predecessor.is_there())?;
         let control = opened.map(|opened| tokio::spawn(opened.serve(self.stage.subscribe(), commands)));
         let threads: Vec<Handle> = self.threads.iter().map(|thread| thread.runtime.clone()).collect();
         pool::start(&self.pool, upstream_end, threads.clone());
-        // From the beginning to the end: whether the server can serve is asked when it cannot.
-        let (_admin_drain, admin_shutdown) = Drain::new();
-        self.serve_operators(&operators, &settings, &admin_shutdown)?;
+        // On this thread: there is little to do there, and it must not wait for the others.
+        let answer = Arc::new(Admin { health: Arc::clone(&self.health) });
+        for thread in admin {
+            tokio::spawn(thread.run(Arc::clone(&answer)));
+        }
         let stage = self.stage.clone();
-        let app = settings.supervisor.app.app.clone();
+        let status = || format!("serving {}", facts.load().app);
         let on_milestone = |milestone| match milestone {
             Milestone::Ready(interface) => {
                 stage.send_replace(Stage::Accepting);
                 let interface = if interface == Interface::Asgi { "ASGI" } else { "WSGI" };
-                tracing::info!("ready: {app} ({interface})");
+                tracing::info!("ready: {} ({interface})", facts.load().app);
                 // What waits in their queues is for the predecessor, which closes them last.
                 unwanted.drain(..).for_each(Inherited::discard);
                 predecessor.relieve();
-                manager.ready(&format!("serving {app}"));
+                manager.ready(&status());
             }
             Milestone::ReloadBegun => manager.reloading(),
-            Milestone::ReloadEnded => manager.ready(&format!("serving {app}")),
+            Milestone::ReloadEnded => manager.ready(&status()),
         };
-        let times = Times { delay: settings.front.drain_delay, grace: settings.supervisor.graceful_timeout };
-        let supervised = supervisor::run(settings.supervisor, python, supervisor_end, demanded, on_milestone);
+        let (workers, python) = (running.settings.supervisor.clone(), running.python.0.clone());
+        let supervised = supervisor::run(workers, python, supervisor_end, demanded, on_milestone);
         tokio::pin!(supervised);
+        let mut attendant = Attendant {
+            wishes,
+            demands,
+            manager: &manager,
+            program: origin.program,
+            reread: origin.reread,
+            stages: self.stage.subscribe(),
+            upgrade: None,
+            running,
+            pending: None,
+        };
         let outcome = tokio::select! {
             outcome = &mut supervised => outcome.map_err(StartProblem::from),
-            () = self.stop((clients, operators), &mut attendant, times) => Ok(()),
+            () = self.stop(doors, &mut attendant) => Ok(()),
             () = manager.keep_alive(&threads) => Ok(()),
             () = predecessor.gone() => Err(StartProblem::PredecessorGone),
         };
@@ -124,32 +109,14 @@ impl Front {
         outcome
     }
 
-    /// Serves the admin listeners on this thread: there is little to do there, and it must not wait for the others.
-    fn serve_operators(
-        &self,
-        listeners: &Listeners,
-        settings: &Settings,
-        shutdown: &Shutdown,
-    ) -> Result<(), StartProblem> {
-        if listeners.addresses().next().is_none() {
-            return Ok(());
-        }
-        let (threads, _) = accept::front_threads(listeners, 1, &settings.front.limits, None, shutdown)
-            .map_err(|source| StartProblem::System { what: "a listening socket cannot be shared", source })?;
-        let admin = Arc::new(Admin { health: Arc::clone(&self.health) });
-        for thread in threads {
-            tokio::spawn(thread.run(Arc::clone(&admin)));
-        }
-        Ok(())
-    }
-
     /// Attends to wishes until one is to leave, and carries that out: the first time gracefully, the second time quickly,
     /// the third time at once.
-    async fn stop(&self, (clients, operators): (Listeners, Listeners), attendant: &mut Attendant<'_>, times: Times) {
-        let leave = attendant.until_leave((&clients, &operators)).await;
+    async fn stop(&self, (mut clients, mut operators): (Listeners, Listeners), attendant: &mut Attendant<'_>) {
+        let leave = attendant.until_leave((&mut clients, &mut operators)).await;
         let is_replaced = leave == Leave::Replaced;
         let mut is_quick = leave == Leave::Quickly;
-        let delay = times.delay;
+        let settings = &attendant.running.settings;
+        let (delay, grace) = (settings.front.drain_delay, settings.supervisor.graceful_timeout);
         if !is_replaced {
             attendant.manager.stopping();
             // The successor is ready, and a balancer that asks on an old connection must not hear anything else.
@@ -163,7 +130,7 @@ impl Front {
             }
         }
         if !is_quick {
-            is_quick = !self.drain(clients, attendant, times.grace, is_replaced).await;
+            is_quick = !self.drain(clients, attendant, grace, is_replaced).await;
             self.pool.close();
         }
         loop {

@@ -1,7 +1,7 @@
 //! The signals that the program obeys (docs/signals.md), named as gunicorn's users know them.
 
 use super::upgrade;
-use crate::supervisor::Demand;
+use crate::supervisor::{Demand, Progress};
 use std::io;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -14,6 +14,8 @@ const TTOU: i32 = 22;
 pub(super) enum Wish {
     StopGracefully,
     StopQuickly,
+    /// Read the configuration again, and load the application anew. Whoever asked may watch.
+    Reload(Option<mpsc::UnboundedSender<Progress>>),
     /// Open the access log again under its name.
     ReopenLogs,
     /// Replace the program. Whoever asked may watch.
@@ -55,7 +57,7 @@ impl Wishes {
             _ = self.terminate.recv() => Wish::StopGracefully,
             _ = self.interrupt.recv() => Wish::StopGracefully,
             _ = self.quit.recv() => Wish::StopQuickly,
-            _ = self.hangup.recv() => Wish::Other(Demand::Reload(None)),
+            _ = self.hangup.recv() => Wish::Reload(None),
             _ = self.one_more.recv() => Wish::Other(Demand::OneMore),
             _ = self.one_less.recv() => Wish::Other(Demand::OneLess),
             _ = self.reopen.recv() => Wish::ReopenLogs,

@@ -25,7 +25,7 @@ use std::process::ExitCode;
 #[derive(Debug)]
 pub enum Command {
     /// Serve with these settings.
-    Serve(Box<Settings>),
+    Serve(Box<Resolved>),
     /// The settings were printed; check what only a start can tell.
     Check(Box<Settings>),
     /// There are mistakes in the configuration.
@@ -63,7 +63,7 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Command {
         report.warning(warning);
     }
     match action {
-        Action::Serve => Command::Serve(Box::new(resolved.settings)),
+        Action::Serve => Command::Serve(Box::new(resolved)),
         Action::Check | Action::Print => {
             let written = std::io::stdout().write_all(check::describe(&resolved).as_bytes());
             match (written, action) {
@@ -73,6 +73,16 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Command {
             }
         }
     }
+}
+
+/// Reads them again while the server runs.
+pub fn read_again(arguments: impl IntoIterator<Item = OsString>) -> Result<Resolved, Vec<ConfigError>> {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let Ok(invocation) = arguments::parse(&arguments) else {
+        // It was parsed at the start.
+        return Err(vec![ConfigError::new(Problem::MissingApplication)]);
+    };
+    load(invocation)
 }
 
 fn load(invocation: Invocation) -> Result<Resolved, Vec<ConfigError>> {

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 /// The commands and what they do.
 pub(super) const COMMANDS: [(&str, &str); 6] = [
     ("status", "Show the workers of a running server and what they do"),
-    ("reload", "Load the application anew, replace the workers one for one; broken code changes nothing"),
+    ("reload", "Read the configuration again, load the application anew; mistakes change nothing"),
     ("scale", "From now on so many workers"),
     ("restart-worker", "Replace one worker, a new one first"),
     ("upgrade", "Replace the program by its new version, without refusing a connection"),

@@ -6,6 +6,7 @@
 //! - [`layer`], [`file`]: one source of options, still as text, with the origin of each value
 //! - [`combine`](combine()): which value of several wins
 //! - `resolve`, `listening`, `certificates`, `application`: text to settings, with all mistakes reported at once
+//! - [`changes`]: which options have other values when the configuration is read again
 //! - [`show`]: options in the form of the file
 //! - [`bind`], [`duration`], [`size`]: the forms of single values
 //! - [`error`]: what can be wrong
@@ -17,6 +18,7 @@
 pub mod application;
 pub mod bind;
 mod certificates;
+pub mod changes;
 pub mod combine;
 pub mod definition;
 mod disk;

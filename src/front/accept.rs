@@ -6,9 +6,10 @@
 use super::connection::{self, Terms};
 use super::descriptors::{self, Ceiling};
 use super::drain::Shutdown;
-use super::listener::Listeners;
+use super::listener::{Closing, Listener, Listeners};
 use super::transport::{DetachedSocket, Socket};
 use super::{Address, Answer, Purpose};
+use arc_swap::ArcSwap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -23,9 +24,8 @@ use tokio::sync::mpsc;
 pub struct FrontThread {
     index: usize,
     doors: Vec<Door>,
-    inbox: mpsc::UnboundedReceiver<Handover>,
+    inbox: mpsc::UnboundedReceiver<Delivery>,
     placement: Arc<Placement>,
-    terms: Arc<Terms>,
     shutdown: Shutdown,
 }
 
@@ -34,6 +34,7 @@ pub struct FrontThread {
 struct Door {
     socket: OwnedFd,
     origin: Origin,
+    closing: Closing,
 }
 
 /// Which listener a connection came in by.
@@ -43,10 +44,11 @@ pub(super) struct Origin {
     pub(super) purpose: Purpose,
 }
 
-/// How many connections every front thread has open.
+/// All front threads: how many connections each has open, and what holds for new ones.
 #[derive(Debug)]
 pub struct Placement {
     desks: Vec<Desk>,
+    terms: ArcSwap<Terms>,
     /// When it was last said that there is no room for more.
     told_full: Mutex<Option<Instant>>,
 }
@@ -54,7 +56,14 @@ pub struct Placement {
 #[derive(Debug)]
 struct Desk {
     open: AtomicUsize,
-    inbox: mpsc::UnboundedSender<Handover>,
+    inbox: mpsc::UnboundedSender<Delivery>,
+}
+
+/// What a front thread is given.
+#[derive(Debug)]
+enum Delivery {
+    Connection(Handover),
+    Door(Door),
 }
 
 /// An accepted connection on its way to another thread.
@@ -88,33 +97,49 @@ pub fn front_threads(
             (Desk { open: AtomicUsize::new(0), inbox }, receiver)
         })
         .unzip();
-    let placement = Arc::new(Placement { desks, told_full: Mutex::default() });
-    let terms = Arc::new(Terms { limits: limits.clone(), tls: tls.cloned() });
-    let origins: Vec<_> = listeners
-        .iter()
-        .map(|listener| Origin { listener: Arc::new(listener.address.clone()), purpose: listener.purpose })
-        .collect();
-    let front = inboxes.into_iter().enumerate().map(|(index, inbox)| {
-        let doors = listeners
-            .iter()
-            .zip(&origins)
-            .map(|(listener, origin)| Ok(Door { socket: listener.duplicate()?, origin: origin.clone() }));
-        Ok(FrontThread {
-            index,
-            doors: doors.collect::<io::Result<_>>()?,
-            inbox,
-            placement: Arc::clone(&placement),
-            terms: Arc::clone(&terms),
-            shutdown: shutdown.clone(),
-        })
+    let terms = ArcSwap::from_pointee(Terms { limits: limits.clone(), tls: tls.cloned() });
+    let placement = Arc::new(Placement { desks, terms, told_full: Mutex::default() });
+    let rows = doors(listeners.iter(), inboxes.len())?;
+    let front = inboxes.into_iter().zip(rows).enumerate().map(|(index, (inbox, doors))| {
+        let (placement, shutdown) = (Arc::clone(&placement), shutdown.clone());
+        FrontThread { index, doors, inbox, placement, shutdown }
     });
-    Ok((front.collect::<io::Result<_>>()?, placement))
+    Ok((front.collect(), placement))
+}
+
+/// A row of doors for each of `threads`, to the same listeners.
+fn doors<'a>(listeners: impl Iterator<Item = &'a Listener>, threads: usize) -> io::Result<Vec<Vec<Door>>> {
+    let mut rows: Vec<Vec<Door>> = (0..threads).map(|_| Vec::new()).collect();
+    for listener in listeners {
+        let origin = Origin { listener: Arc::new(listener.address.clone()), purpose: listener.purpose };
+        for row in &mut rows {
+            let (socket, closing) = listener.duplicate()?;
+            row.push(Door { socket, origin: origin.clone(), closing });
+        }
+    }
+    Ok(rows)
 }
 
 impl Placement {
     /// Open connections of all front threads.
     pub fn open(&self) -> usize {
         self.desks.iter().map(|desk| desk.open.load(Ordering::Relaxed)).sum()
+    }
+
+    /// From now on these hold for new connections.
+    pub fn set_terms(&self, limits: &super::limits::Settings, tls: Option<&Arc<rustls::ServerConfig>>) {
+        self.terms.store(Arc::new(Terms { limits: limits.clone(), tls: tls.cloned() }));
+    }
+
+    /// Lets all front threads accept from further listeners, until those are dropped. All or nothing.
+    pub fn accept_from<'a>(&self, listeners: impl Iterator<Item = &'a Listener>) -> io::Result<()> {
+        for (desk, row) in self.desks.iter().zip(doors(listeners, self.desks.len())?) {
+            for door in row {
+                // A thread that drains wants no more.
+                let _ = desk.inbox.send(Delivery::Door(door));
+            }
+        }
+        Ok(())
     }
 
     /// Open connections of each front thread.
@@ -158,24 +183,23 @@ impl FrontThread {
     /// Accepts and serves until the drain begins, then waits for the connections of this thread until its deadline.
     /// What still runs at the deadline ends with the runtime.
     pub async fn run<A: Answer>(self, answer: Arc<A>) -> io::Result<()> {
-        let Self { index, doors, mut inbox, placement, terms, mut shutdown } = self;
+        let Self { index, doors, mut inbox, placement, mut shutdown } = self;
         // The channel closes when the last connection has dropped its end.
         let (alive, mut gone) = mpsc::channel::<std::convert::Infallible>(1);
-        let desk = Arc::new(Local { index, placement, terms, answer, shutdown: shutdown.clone(), alive });
+        let desk = Arc::new(Local { index, placement, answer, shutdown: shutdown.clone(), alive });
         for door in doors {
-            let listener = AsyncListener::new(door.socket)?;
-            tokio::spawn(accept_loop(listener, door.origin, Arc::clone(&desk)));
+            open(door, &desk)?;
         }
         let deadline = loop {
             tokio::select! {
                 biased;
-                Some(handover) = inbox.recv() => desk.receive(handover),
+                Some(delivery) = inbox.recv() => deliver(delivery, &desk),
                 deadline = shutdown.begun() => break deadline,
             }
         };
         inbox.close();
-        while let Some(handover) = inbox.recv().await {
-            desk.receive(handover);
+        while let Some(delivery) = inbox.recv().await {
+            deliver(delivery, &desk);
         }
         drop((desk, shutdown));
         let _ = tokio::time::timeout_at(deadline, gone.recv()).await;
@@ -183,11 +207,27 @@ impl FrontThread {
     }
 }
 
+fn deliver<A: Answer>(delivery: Delivery, desk: &Arc<Local<A>>) {
+    match delivery {
+        Delivery::Connection(handover) => desk.receive(handover),
+        Delivery::Door(door) => {
+            if let Err(error) = open(door, desk) {
+                tracing::error!("a front thread cannot accept from a new listener: {error}");
+            }
+        }
+    }
+}
+
+fn open<A: Answer>(door: Door, desk: &Arc<Local<A>>) -> io::Result<()> {
+    let listener = AsyncListener::new(door.socket)?;
+    tokio::spawn(accept_loop(listener, door.origin, door.closing, Arc::clone(desk)));
+    Ok(())
+}
+
 /// What the tasks of one thread share.
 struct Local<A> {
     index: usize,
     placement: Arc<Placement>,
-    terms: Arc<Terms>,
     answer: Arc<A>,
     shutdown: Shutdown,
     alive: mpsc::Sender<std::convert::Infallible>,
@@ -212,7 +252,10 @@ impl<A: Answer> Local<A> {
             Ok(socket) => {
                 let handover = Handover { socket, peer, origin: origin.clone(), seat };
                 // A thread that drains has closed its inbox; then it is ours after all.
-                if let Err(mpsc::error::SendError(handover)) = self.placement.desks[target].inbox.send(handover) {
+                let delivery = Delivery::Connection(handover);
+                if let Err(mpsc::error::SendError(Delivery::Connection(handover))) =
+                    self.placement.desks[target].inbox.send(delivery)
+                {
                     self.receive(handover);
                 }
             }
@@ -230,12 +273,12 @@ impl<A: Answer> Local<A> {
     fn serve(&self, socket: Socket, peer: Address, origin: Origin, seat: Seat) {
         let presence = Presence { _seat: seat, _alive: self.alive.clone(), _shutdown: self.shutdown.clone() };
         let accepted = connection::Accepted { socket, peer, origin, presence };
-        let (terms, answer) = (Arc::clone(&self.terms), Arc::clone(&self.answer));
+        let (terms, answer) = (self.placement.terms.load_full(), Arc::clone(&self.answer));
         tokio::spawn(connection::serve(accepted, terms, answer, self.shutdown.clone()));
     }
 }
 
-async fn accept_loop<A: Answer>(listener: AsyncListener, origin: Origin, local: Arc<Local<A>>) {
+async fn accept_loop<A: Answer>(listener: AsyncListener, origin: Origin, mut closing: Closing, local: Arc<Local<A>>) {
     let mut shutdown = local.shutdown.clone();
     let mut back_off = BackOff::default();
     let ceiling = Ceiling::of_process();
@@ -243,6 +286,7 @@ async fn accept_loop<A: Answer>(listener: AsyncListener, origin: Origin, local: 
         let outcome = tokio::select! {
             biased;
             _ = shutdown.begun() => break,
+            () = closing.begun() => break,
             outcome = listener.accept() => outcome,
         };
         match outcome {

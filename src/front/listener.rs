@@ -9,6 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use tokio::sync::watch;
 
 /// Owner and group may connect to a Unix listener, nobody else: a proxy in front of us is put into our group.
 const UNIX_SOCKET_MODE: u32 = 0o660;
@@ -56,6 +57,20 @@ pub struct Listener {
     /// What was asked for, by which it is known again.
     asked: BindAddress,
     file: Option<SocketFile>,
+    /// Goes with the listener, which ends all accept loops.
+    closing: watch::Sender<()>,
+}
+
+/// Tells an accept loop that its listener is gone.
+#[derive(Debug)]
+pub(super) struct Closing(watch::Receiver<()>);
+
+impl Closing {
+    /// Waits for that. Cancel-safe.
+    pub(super) async fn begun(&mut self) {
+        // Nothing is ever sent.
+        while self.0.changed().await.is_ok() {}
+    }
 }
 
 /// What a successor has to know of a listening socket.
@@ -100,7 +115,10 @@ impl Listeners {
                 Err(error) => errors.push(error),
             }
         }
-        redirect_to_real_port(&mut listeners);
+        let port = https_port(listeners.iter().map(|listener| (&listener.address, listener.purpose)));
+        for listener in &mut listeners {
+            listener.purpose = resolved(listener.purpose, port);
+        }
         if errors.is_empty() { Ok(Self { listeners }) } else { Err(errors) }
     }
 
@@ -130,16 +148,117 @@ impl Listeners {
     }
 }
 
-/// A redirect to "port 0" means the port that the kernel chose for the HTTPS listener.
-fn redirect_to_real_port(listeners: &mut [Listener]) {
-    let https = listeners.iter().find_map(|listener| match (&listener.address, listener.purpose) {
+/// Listeners as they are to be: some are kept, some are bound already.
+#[derive(Debug)]
+pub struct Plan {
+    slots: Vec<Slot>,
+    backlog: u32,
+}
+
+#[derive(Debug)]
+enum Slot {
+    /// The one at this place among the present ones.
+    Kept(usize),
+    /// The same socket with another purpose.
+    Changed(usize, Listener),
+    Fresh(Listener),
+}
+
+impl Plan {
+    /// Those from which nobody accepts yet.
+    pub fn unopened(&self) -> impl Iterator<Item = &Listener> {
+        self.slots.iter().filter_map(|slot| match slot {
+            Slot::Kept(_) => None,
+            Slot::Changed(_, listener) | Slot::Fresh(listener) => Some(listener),
+        })
+    }
+}
+
+impl Listeners {
+    /// Binds what is new in `binds`. What is there stays as it is; with errors, nothing new is left.
+    pub fn plan(&self, binds: &[Bind], backlog: u32) -> Result<Plan, Vec<BindError>> {
+        let mut free: Vec<usize> = (0..self.listeners.len()).collect();
+        let mut take = |bind: &Bind| {
+            let found = free.iter().position(|&index| self.listeners[index].asked == bind.address)?;
+            Some(free.remove(found))
+        };
+        let kept: Vec<Option<usize>> = binds.iter().map(&mut take).collect();
+        let new: Vec<Bind> =
+            binds.iter().zip(&kept).filter(|(_, kept)| kept.is_none()).map(|(bind, _)| bind.clone()).collect();
+        let mut fresh = Self::bind(&new, backlog)?.listeners.into_iter();
+        // The redirects are resolved among all of them.
+        let mut purposes: Vec<(Address, Purpose)> = Vec::new();
+        let mut slots = Vec::new();
+        for (bind, kept) in binds.iter().zip(kept) {
+            let slot = match kept {
+                Some(index) => Slot::Kept(index),
+                None => match fresh.next() {
+                    Some(listener) => Slot::Fresh(listener),
+                    None => continue,
+                },
+            };
+            let address = match &slot {
+                Slot::Kept(index) => &self.listeners[*index].address,
+                Slot::Changed(_, listener) | Slot::Fresh(listener) => &listener.address,
+            };
+            purposes.push((address.clone(), bind.purpose));
+            slots.push(slot);
+        }
+        let port = https_port(purposes.iter().map(|(address, purpose)| (address, *purpose)));
+        let mut plan = Plan { slots: Vec::new(), backlog };
+        for (slot, (_, purpose)) in slots.into_iter().zip(purposes) {
+            plan.slots.push(self.with_purpose(slot, resolved(purpose, port)).map_err(|error| vec![error])?);
+        }
+        Ok(plan)
+    }
+
+    fn with_purpose(&self, slot: Slot, purpose: Purpose) -> Result<Slot, BindError> {
+        match slot {
+            Slot::Kept(index) if self.listeners[index].purpose != purpose => {
+                let present = &self.listeners[index];
+                let other = |source| BindError::Other { address: format!("{:?}", present.asked), source };
+                let bound = (present.socket.try_clone().map_err(other)?, present.address.clone(), None);
+                let bind = Bind { address: present.asked.clone(), purpose };
+                Ok(Slot::Changed(index, Listener::new(bound, &bind)))
+            }
+            Slot::Kept(index) => Ok(Slot::Kept(index)),
+            Slot::Changed(_, listener) | Slot::Fresh(listener) => Ok(Slot::Fresh(Listener { purpose, ..listener })),
+        }
+    }
+
+    /// Carries a plan out. Those that are in it no more close when all front threads have taken what the kernel has queued.
+    pub fn adopt(&mut self, plan: Plan) {
+        let mut present: Vec<Option<Listener>> = std::mem::take(&mut self.listeners).into_iter().map(Some).collect();
+        for slot in plan.slots {
+            let listener = match slot {
+                Slot::Fresh(listener) => Some(listener),
+                Slot::Kept(index) => present[index].take(),
+                Slot::Changed(index, mut listener) => {
+                    listener.file = present[index].take().and_then(|mut old| old.file.take());
+                    Some(listener)
+                }
+            };
+            if let Some(listener) = listener {
+                let _ = listener.socket.listen(i32::try_from(plan.backlog).unwrap_or(i32::MAX));
+                self.listeners.push(listener);
+            }
+        }
+    }
+}
+
+/// The port of the first HTTPS listener.
+fn https_port<'a>(mut listeners: impl Iterator<Item = (&'a Address, Purpose)>) -> Option<u16> {
+    listeners.find_map(|(address, purpose)| match (address, purpose) {
         (Address::Tcp(address), Purpose::Https) => Some(address.port()),
         _ => None,
-    });
-    for listener in listeners {
-        if let (Purpose::RedirectToHttps { port: 0 }, Some(port)) = (listener.purpose, https) {
-            listener.purpose = Purpose::RedirectToHttps { port };
-        }
+    })
+}
+
+/// A redirect to "port 0" means the port that the kernel chose for the HTTPS listener.
+fn resolved(purpose: Purpose, https: Option<u16>) -> Purpose {
+    match (purpose, https) {
+        (Purpose::RedirectToHttps { port: 0 }, Some(port)) => Purpose::RedirectToHttps { port },
+        _ => purpose,
     }
 }
 
@@ -151,19 +270,25 @@ impl Listener {
             BindAddress::Unix(path) => bind_unix(path, backlog)?,
             BindAddress::Descriptor(number) => adopt(*number)?,
         };
-        Ok(Self { socket, address, purpose: bind.purpose, asked: bind.address.clone(), file })
+        Ok(Self::new((socket, address, file), bind))
     }
 
     fn inherited(bind: &Bind, inherited: Inherited, backlog: u32) -> Self {
         let Inherited { socket, address, file, .. } = inherited;
         // It listens; this only sets the length of its queue.
         let _ = socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX));
-        Self { socket, address, purpose: bind.purpose, asked: bind.address.clone(), file }
+        Self::new((socket, address, file), bind)
     }
 
-    /// A second handle on the same socket and the same queue of pending connections.
-    pub(super) fn duplicate(&self) -> io::Result<OwnedFd> {
-        Ok(self.socket.try_clone()?.into())
+    fn new((socket, address, file): Bound, bind: &Bind) -> Self {
+        let closing = watch::Sender::new(());
+        Self { socket, address, purpose: bind.purpose, asked: bind.address.clone(), file, closing }
+    }
+
+    /// A second handle on the same socket and the same queue of pending connections, to be closed when this listener is
+    /// dropped.
+    pub(super) fn duplicate(&self) -> io::Result<(OwnedFd, Closing)> {
+        Ok((self.socket.try_clone()?.into(), Closing(self.closing.subscribe())))
     }
 }
 

@@ -23,6 +23,7 @@ pub mod pipeline;
 pub mod redirect;
 mod reply;
 pub mod rescue;
+pub mod site;
 pub mod tls;
 mod transport;
 mod tunnel;

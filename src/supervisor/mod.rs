@@ -21,7 +21,6 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Interval;
 
 /// Settings of the worker processes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +77,8 @@ pub enum Demand {
     StopQuickly,
     /// Load the application anew and replace the workers. Whoever asked may watch.
     Reload(Option<mpsc::UnboundedSender<Progress>>),
+    /// The same with other settings, which hold from the moment in which a worker serves with them.
+    Reconfigure(Box<Candidate>, Option<mpsc::UnboundedSender<Progress>>),
     /// One more worker (gunicorn: `TTIN`).
     OneMore,
     /// One worker less (gunicorn: `TTOU`).
@@ -88,6 +89,15 @@ pub enum Demand {
     Restart(WorkerNumber),
     /// Tell who is there.
     Look(oneshot::Sender<Snapshot>),
+}
+
+/// Settings that are to be tried.
+#[derive(Debug)]
+pub struct Candidate {
+    pub settings: Settings,
+    pub python: PathBuf,
+    /// Told when a worker serves with them; dropped when they are given up.
+    pub proven: oneshot::Sender<()>,
 }
 
 /// How a reload goes on.
@@ -147,7 +157,7 @@ pub async fn run(
     let mut events = VecDeque::from([Event::Start]);
     // Without the signal, orphans stay zombies: no reason not to serve.
     let mut child_ended = orphans::are_ours().then(|| signal(SignalKind::child()).ok()).flatten();
-    let mut vitals = shell.settings.recycling.needs_vitals().then(|| tokio::time::interval(VITALS_INTERVAL));
+    let mut vitals = tokio::time::interval(VITALS_INTERVAL);
     loop {
         while let Some(event) = events.pop_front() {
             for action in machine.step(Instant::now(), event) {
@@ -157,6 +167,7 @@ pub async fn run(
                 }
             }
         }
+        let vitals = shell.settings.recycling.needs_vitals().then(|| vitals.tick());
         let alarm = machine.wake_at(Instant::now()).map(|at| tokio::time::sleep_until(at.into()));
         tokio::select! {
             Some(report) = reports.recv() => events.push_back(event_of(report)),
@@ -165,7 +176,11 @@ pub async fn run(
                 Demand::StopGracefully => Event::StopGracefully,
                 Demand::StopQuickly => Event::StopQuickly,
                 Demand::Reload(watcher) => {
-                    shell.watch_reload(watcher);
+                    shell.watch_reload(None, watcher);
+                    Event::Reload
+                }
+                Demand::Reconfigure(candidate, watcher) => {
+                    shell.watch_reload(Some(candidate), watcher);
                     Event::Reload
                 }
                 Demand::Scale(workers) => Event::Scale { workers },
@@ -179,7 +194,7 @@ pub async fn run(
                 Demand::OneLess => Event::Scale { workers: machine.wanted().saturating_sub(1).max(1) },
             }),
             () = or_never(alarm) => events.push_back(Event::Tick),
-            _ = or_never(vitals.as_mut().map(Interval::tick)) => events.extend(shell.look_at_vitals()),
+            _ = or_never(vitals) => events.extend(shell.look_at_vitals()),
             _ = or_never(child_ended.as_mut().map(Signal::recv)) => orphans::reap(&shell.zygote_ids()),
         }
     }

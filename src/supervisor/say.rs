@@ -5,7 +5,7 @@ use super::state::{Retirement, Saying};
 /// Writes it to the log.
 pub(super) fn say(saying: Saying) {
     match saying {
-        Saying::Ready { .. } => {}
+        Saying::Ready { .. } | Saying::Proven { .. } => {}
         Saying::WorkerReady { worker, pid } => tracing::info!("worker {worker} ready (pid {pid})"),
         Saying::WorkerGone { worker, how, next: None } => tracing::warn!("worker {worker} {how}; it is replaced"),
         Saying::WorkerGone { worker, how, next: Some(pause) } => {

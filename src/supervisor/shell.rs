@@ -4,7 +4,7 @@ use super::output;
 use super::say::say;
 use super::state::{Action, Event, GenerationNumber, Jitter, Outcome, Retirement, Saying, Supervisor};
 use super::zygote::{self, Zygote};
-use super::{Failure, Milestone, Progress, Settings, Snapshot, WorkerView};
+use super::{Candidate, Failure, Milestone, Progress, Settings, Snapshot, WorkerView};
 use crate::roster::{Member, Notice, WorkerNumber};
 use crate::telemetry::OutputStream;
 use monoceros_wire::message::BootFailure;
@@ -13,7 +13,7 @@ use monoceros_wire::zygote::{Command as Order, Event as News};
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -42,6 +42,11 @@ pub(super) struct Shell<M> {
     jitter: Jitter,
     /// Who wants to know how a reload goes on; without a number until it has begun.
     watchers: Vec<(Option<GenerationNumber>, mpsc::UnboundedSender<Progress>)>,
+    /// Settings that wait for their generation, and those of the generation that is being tried.
+    waiting: Option<Box<Candidate>>,
+    /// The newest generation of a reload.
+    newest: GenerationNumber,
+    tried: Option<(GenerationNumber, Box<Candidate>)>,
 }
 
 /// A zygote that was started and has not ended.
@@ -80,6 +85,9 @@ impl<M: FnMut(Milestone)> Shell<M> {
             out_of_memory: crate::sys::memory_kills(),
             jitter: Jitter(u64::from(std::process::id())),
             watchers: Vec::new(),
+            waiting: None,
+            newest: 1,
+            tried: None,
         };
         (shell, received)
     }
@@ -106,6 +114,7 @@ impl<M: FnMut(Milestone)> Shell<M> {
             }
             Action::Say(saying) => {
                 self.tell_watchers(&saying);
+                let adopted = self.try_out(&saying);
                 match saying {
                     Saying::Ready { interface } => (self.on_milestone)(Milestone::Ready(interface)),
                     Saying::ReloadBegun { .. } => (self.on_milestone)(Milestone::ReloadBegun),
@@ -115,11 +124,47 @@ impl<M: FnMut(Milestone)> Shell<M> {
                     _ => {}
                 }
                 say(saying);
+                return adopted;
             }
             // Taken by the loop.
             Action::Finish(_) => {}
         }
         None
+    }
+
+    /// Follows the settings that are tried. The event is that they hold from now on.
+    fn try_out(&mut self, saying: &Saying) -> Option<Event> {
+        match *saying {
+            Saying::ReloadBegun { generation } => {
+                self.newest = generation;
+                self.tried = self.waiting.take().map(|candidate| (generation, candidate));
+            }
+            Saying::ReloadFailed { generation, .. } => {
+                // One that was refused has never begun; one that is superseded has.
+                self.waiting.take_if(|_| generation > self.newest);
+                self.tried.take_if(|(tried, _)| *tried == generation);
+            }
+            Saying::Proven { generation } => {
+                let (_, candidate) = self.tried.take_if(|(tried, _)| *tried == generation)?;
+                let Candidate { settings, python, proven } = *candidate;
+                let workers = (settings.workers != self.settings.workers).then_some(settings.workers);
+                let policy = settings.policy();
+                (self.settings, self.python) = (settings, python);
+                // Whoever waited for it may have gone.
+                let _ = proven.send(());
+                return Some(Event::Adopt { policy, workers });
+            }
+            _ => {}
+        }
+        None
+    }
+
+    /// The settings and the interpreter of one generation.
+    fn recipe(&self, generation: GenerationNumber) -> (&Settings, &Path) {
+        match &self.tried {
+            Some((tried, candidate)) if *tried == generation => (&candidate.settings, &candidate.python),
+            _ => (&self.settings, &self.python),
+        }
     }
 
     fn notify(&self, notice: Notice) {
@@ -138,7 +183,8 @@ impl<M: FnMut(Milestone)> Shell<M> {
     }
 
     fn start_zygote(&mut self, generation: GenerationNumber) -> Option<Event> {
-        match Zygote::start(&self.python, &self.settings, generation, self.news.clone()) {
+        let (settings, python) = self.recipe(generation);
+        match Zygote::start(python, settings, generation, self.news.clone()) {
             Ok((zygote, output)) => {
                 if let Some(stdout) = output.stdout {
                     tokio::spawn(output::follow(None, OutputStream::Stdout, stdout));
@@ -150,7 +196,7 @@ impl<M: FnMut(Milestone)> Shell<M> {
                 None
             }
             Err(error) => {
-                let status = format!("could not be started ({}: {error})", self.python.display());
+                let status = format!("could not be started ({}: {error})", python.display());
                 Some(Event::ZygoteEnded { generation, failure: None, status })
             }
         }
@@ -159,13 +205,13 @@ impl<M: FnMut(Milestone)> Shell<M> {
     fn fork(&mut self, worker: WorkerNumber, generation: GenerationNumber) -> io::Result<()> {
         let Some(running) = self.zygotes.get(&generation) else { return Err(io::Error::other("the zygote is gone")) };
         let (ours, theirs) = monoceros_wire::sys::stream_pair()?;
-        let (page, page_file) = Page::create(self.settings.cells())?;
+        let (page, page_file) = Page::create(self.recipe(generation).0.cells())?;
         let page = Arc::new(page);
         let stdout = output::pipe_for(worker, OutputStream::Stdout)?;
         let stderr = output::pipe_for(worker, OutputStream::Stderr)?;
         let descriptors = [theirs.as_fd(), page_file.as_fd(), stdout.as_fd(), stderr.as_fd()];
         running.zygote.send(&Order::Fork { worker }, &descriptors)?;
-        let recycling = &self.settings.recycling;
+        let recycling = self.recipe(generation).0.recycling;
         let max_requests = match recycling.max_requests {
             0 => u64::MAX,
             least => least.saturating_add(self.jitter.below(recycling.max_requests_jitter.saturating_add(1))),
@@ -214,7 +260,12 @@ impl<M: FnMut(Milestone)> Shell<M> {
         }
     }
 
-    pub(super) fn watch_reload(&mut self, watcher: Option<mpsc::UnboundedSender<Progress>>) {
+    pub(super) fn watch_reload(
+        &mut self,
+        candidate: Option<Box<Candidate>>,
+        watcher: Option<mpsc::UnboundedSender<Progress>>,
+    ) {
+        self.waiting = candidate;
         self.watchers.extend(watcher.map(|watcher| (None, watcher)));
     }
 
@@ -234,7 +285,8 @@ impl<M: FnMut(Milestone)> Shell<M> {
             Saying::ReloadFailed { generation, failure } => (*generation, Progress::Failed(failure.clone())),
             _ => return,
         };
-        let is_refused = matches!(progress, Progress::Failed(_));
+        // A reload that is superseded has begun.
+        let is_refused = matches!(progress, Progress::Failed(_)) && about > self.newest;
         let is_over = !matches!(progress, Progress::Step(_));
         self.watchers.retain(|(number, watcher)| {
             // One that was refused has never begun.

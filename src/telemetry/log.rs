@@ -10,7 +10,7 @@ use super::output::{self, OutputStream, StandardError};
 use super::{Level, Settings};
 use std::fmt::{self, Write as _};
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Subscriber};
@@ -20,6 +20,7 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Registry, reload};
 
 /// Starts logging to standard error. Call it once, early; a second call changes nothing.
 pub fn start(settings: &Settings) {
@@ -30,7 +31,21 @@ pub fn start(settings: &Settings) {
         .with_writer(|| StandardError)
         .event_format(Line { clock: Mutex::default(), colours });
     // Only a test that has started logging already can make this fail.
-    let _ = tracing_subscriber::registry().with(filter(settings.level)).with(layer).try_init();
+    let (filter, handle) = reload::Layer::new(filter(settings.level));
+    if tracing_subscriber::registry().with(filter).with(layer).try_init().is_ok() {
+        let _ = LEVEL.set(handle);
+    }
+}
+
+/// Changes how much is logged; while nothing is being logged it costs nothing.
+static LEVEL: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
+
+/// From now on so much is logged.
+pub fn set_level(level: Level) {
+    if let Some(handle) = LEVEL.get() {
+        // It lives as long as the program.
+        let _ = handle.reload(filter(level));
+    }
 }
 
 /// Our own lines at the level asked for. Libraries speak of single frames and states of theirs: their debugging is left

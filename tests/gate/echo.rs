@@ -105,6 +105,8 @@ pub(crate) struct Front {
     pub placement: Arc<accept::Placement>,
     pub drain: Arc<Drain>,
     threads: Vec<JoinHandle<()>>,
+    /// They close when this is dropped.
+    _listeners: Listeners,
 }
 
 /// Limits small enough to be reached.
@@ -138,7 +140,7 @@ impl Front {
                 })
             })
             .collect();
-        Self { address, placement, drain: Arc::new(drain), threads }
+        Self { address, placement, drain: Arc::new(drain), threads, _listeners: listeners }
     }
 }
 

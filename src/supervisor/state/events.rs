@@ -84,6 +84,11 @@ pub enum Event {
     },
     /// Load the application anew, and replace all workers when that works.
     Reload,
+    /// From now on this holds; the number of workers only if it is given.
+    Adopt {
+        policy: Policy,
+        workers: Option<u32>,
+    },
     /// From now on so many workers.
     Scale {
         workers: u32,
@@ -187,6 +192,10 @@ pub enum Saying {
     Scaled {
         from: u32,
         to: u32,
+    },
+    /// The first worker of a generation serves.
+    Proven {
+        generation: GenerationNumber,
     },
     ReloadBegun {
         generation: GenerationNumber,

@@ -259,6 +259,7 @@ impl Supervisor {
             Event::Stuck { worker } => self.stuck(worker, &mut actions),
             Event::Retire { worker, reason } => self.retire(worker, reason, &mut actions),
             Event::Reload => self.reload(&mut actions),
+            Event::Adopt { policy, workers } => self.adopt(policy, workers, &mut actions),
             Event::Scale { workers } => self.scale(workers, &mut actions),
             Event::StopGracefully => self.stop_gracefully(now, &mut actions),
             Event::StopQuickly => self.stop_quickly(now, &mut actions),
@@ -286,8 +287,10 @@ impl Supervisor {
         worker.retire_at = retire_at;
         actions.push(Action::Say(Saying::WorkerReady { worker: number, pid: worker.pid }));
         let generation = worker.generation;
-        if let Some(generation) = self.generation(generation) {
-            generation.is_proven = true;
+        if let Some(entry) = self.generation(generation)
+            && !std::mem::replace(&mut entry.is_proven, true)
+        {
+            actions.push(Action::Say(Saying::Proven { generation }));
         }
         if !self.has_ever_served {
             self.has_ever_served = true;
@@ -314,6 +317,13 @@ impl Supervisor {
         let generation = self.add_generation();
         self.reloading = Some(generation);
         actions.push(Action::Say(Saying::ReloadBegun { generation }));
+    }
+
+    fn adopt(&mut self, policy: Policy, workers: Option<u32>, actions: &mut Vec<Action>) {
+        self.policy = Policy { workers: self.policy.workers, ..policy };
+        if let Some(workers) = workers {
+            self.scale(workers, actions);
+        }
     }
 
     fn scale(&mut self, workers: u32, actions: &mut Vec<Action>) {

@@ -1,0 +1,129 @@
+//! What is opened and checked before anything runs with a configuration: at the start, and when it is read again.
+
+use super::problem::{StartError, StartProblem};
+use crate::config::Settings;
+use crate::front::files::Files;
+use crate::front::inherited::Inherited;
+use crate::front::listener::Listeners;
+use crate::front::{Address, Audience, Bind, Purpose, tls};
+use crate::supervisor::python::{self, Interpreter};
+use crate::telemetry::access::AccessLog;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// Everything but the listeners.
+pub(super) struct Ground {
+    /// Which interpreter, and how it is described.
+    pub(super) python: (PathBuf, String),
+    pub(super) files: Files,
+    pub(super) tls: Option<Arc<rustls::ServerConfig>>,
+    pub(super) access: AccessLog,
+}
+
+/// What is open already and need not be opened again.
+#[derive(Default)]
+pub(super) struct Present {
+    pub(super) python: Option<(PathBuf, String)>,
+    pub(super) access: Option<AccessLog>,
+}
+
+/// Opens everything that can be wrong, and collects all that is. With problems there is nothing.
+pub(super) fn open(settings: &mut Settings, present: Present, problems: &mut Vec<StartProblem>) -> Option<Ground> {
+    let python = match present.python {
+        Some(python) => Some(python),
+        None => collect(find_python(settings).map_err(|error| vec![error]), problems),
+    };
+    if let Some(directory) = &settings.development_certificate {
+        let files = tls::development_certificate(directory).map_err(|error| vec![error]);
+        if let (Some(files), Some(tls)) = (collect(files, problems), &mut settings.front.tls) {
+            tls.certificates.push(files);
+        }
+    }
+    let tls = match &settings.front.tls {
+        // Nothing to load: its absence was reported above.
+        Some(tls) if tls.certificates.is_empty() && !problems.is_empty() => None,
+        Some(tls) => collect(tls::load(tls, SystemTime::now()), problems),
+        None => None,
+    };
+    let files = collect(Files::open(&settings.front.files), problems);
+    let temporary = crate::sys::unnamed_file()
+        .map_err(|source| vec![StartProblem::TemporaryFiles { directory: std::env::temp_dir(), source }]);
+    collect(temporary, problems);
+    let access = match present.access {
+        Some(access) => Some(access),
+        None => collect(
+            AccessLog::open(&settings.telemetry).map_err(|error| vec![StartProblem::AccessLog(error)]),
+            problems,
+        ),
+    };
+    for warning in tls.iter().flat_map(|tls| &tls.warnings) {
+        tracing::warn!("{warning}");
+    }
+    match (python, files, access) {
+        (Some(python), Some(files), Some(access)) if problems.is_empty() => {
+            Some(Ground { python, files, tls: tls.map(|tls| tls.config), access })
+        }
+        _ => None,
+    }
+}
+
+/// The same with the listeners, for clients and for operators; what was inherited and fits is taken out of `inherited`.
+pub(super) fn prepare(
+    settings: &mut Settings,
+    inherited: &mut Vec<Inherited>,
+) -> Result<(Ground, (Listeners, Listeners)), StartError> {
+    let mut problems = Vec::new();
+    let ground = open(settings, Present::default(), &mut problems);
+    let mut bind =
+        |binds: &[Bind], audience| Listeners::take_or_bind(binds, audience, settings.front.backlog, inherited);
+    let clients = collect(bind(&settings.front.binds, Audience::Clients), &mut problems);
+    let operators = collect(bind(&settings.front.admin_binds, Audience::Operators), &mut problems);
+    match (ground, clients, operators) {
+        (Some(ground), Some(clients), Some(operators)) => Ok((ground, (clients, operators))),
+        _ => Err(StartError { problems }),
+    }
+}
+
+fn find_python(settings: &Settings) -> Result<(PathBuf, String), python::PythonError> {
+    let found: Interpreter = python::find(settings.supervisor.python.as_deref(), &settings.supervisor.chdir)?;
+    let description = found.to_string();
+    Ok((found.path, description))
+}
+
+pub(super) fn collect<T, P: Into<StartProblem>>(
+    result: Result<T, Vec<P>>,
+    problems: &mut Vec<StartProblem>,
+) -> Option<T> {
+    result.map_err(|errors| problems.extend(errors.into_iter().map(Into::into))).ok()
+}
+
+/// Says what listens where, and who will answer.
+pub(super) fn announce(ground: &Ground, (clients, operators): (&Listeners, &Listeners), settings: &Settings) {
+    for address in addresses(clients) {
+        tracing::info!("listening on {address}");
+    }
+    for address in addresses(operators) {
+        tracing::info!("for operators: {address}/-/status");
+    }
+    let workers = settings.supervisor.workers;
+    let plural = if workers == 1 { "" } else { "s" };
+    tracing::info!("starting {workers} worker{plural} with {}", ground.python.1);
+}
+
+/// As users write them.
+pub(super) fn addresses(listeners: &Listeners) -> impl Iterator<Item = String> {
+    listeners.addresses().map(|(address, purpose)| listening(address, purpose))
+}
+
+fn listening(address: &Address, purpose: Purpose) -> String {
+    let redirects = if matches!(purpose, Purpose::RedirectToHttps { .. }) { " (redirects to https)" } else { "" };
+    let scheme = if purpose == Purpose::Https { "https" } else { "http" };
+    match address {
+        Address::Tcp(socket) => format!("{scheme}://{socket}{redirects}"),
+        Address::Unix(path) => {
+            let path = path.as_deref().map_or_else(String::new, |path| path.display().to_string());
+            format!("unix:{path}{redirects}")
+        }
+    }
+}
