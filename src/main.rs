@@ -34,9 +34,10 @@ fn run() -> ExitCode {
         }
     };
     let predecessor = inheritance.predecessor.clone();
-    let outcome = match cli::read(std::env::args_os()) {
+    let activated = inheritance.binds();
+    let outcome = match cli::read(std::env::args_os(), &activated) {
         cli::Command::Serve(resolved) => {
-            let reread = Arc::new(|| cli::read_again(std::env::args_os()));
+            let reread = Arc::new(move || cli::read_again(std::env::args_os(), &activated));
             app::run(*resolved, Origin { program, inheritance, reread })
         }
         cli::Command::Check(settings) => {

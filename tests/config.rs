@@ -52,7 +52,7 @@ fn load(arguments: Layer, environment: &[(&str, &str)], file: Option<&str>) -> R
         environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let file = file.map(|text| (PathBuf::from("monoceros.toml"), text.to_owned()));
     let surroundings = Surroundings { directory: Path::new("/srv"), cores: 6, disk: &DISK };
-    config::load(&Sources { arguments, environment, file }, &surroundings)
+    config::load(&Sources { arguments, environment, file, ..Sources::default() }, &surroundings)
 }
 
 fn settings(pairs: &[(Key, &[&str])]) -> Settings {

@@ -96,6 +96,10 @@ impl Attendant<'_> {
                 self.running.access.reopen();
                 tracing::info!("the access log is opened again");
             }
+            Wish::LetWorkersGo => {
+                tracing::info!("all workers finish and go; HUP, TTIN or `monoceros scale N` brings them back");
+                let _ = self.demands.send(Demand::Scale(0));
+            }
             Wish::Reload(watcher) => return Some(Order::Reload(watcher)),
             Wish::Upgrade(watcher) => return Some(Order::Upgrade(watcher)),
             Wish::StopGracefully => return Some(Order::Leave(Leave::Gracefully)),

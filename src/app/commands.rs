@@ -7,12 +7,14 @@ use crate::config::table::WORKERS_MAX;
 use crate::control::protocol::{Command, Reply, Status, Worker};
 use crate::control::server::Handler;
 use crate::front::accept::Placement;
+use crate::front::health::Health;
 use crate::supervisor::{Demand, Progress, Snapshot};
 use crate::upstream::pool::Pool;
 use arc_swap::ArcSwap;
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 type Replies = mpsc::UnboundedSender<Reply>;
 
@@ -23,6 +25,9 @@ pub(super) struct Commands {
     pub(super) placement: Arc<Placement>,
     pub(super) begun: Instant,
     pub(super) facts: Arc<ArcSwap<Facts>>,
+    pub(super) health: Arc<Health>,
+    /// `drain --for`.
+    pub(super) stop_later: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Handler for Commands {
@@ -33,6 +38,7 @@ impl Handler for Commands {
             Command::Scale { workers } => self.scale(workers),
             Command::RestartWorker { worker } => self.restart(worker).await,
             Command::Upgrade => self.upgrade(&replies).await,
+            Command::Drain { on, stop_after } => self.drain(on, stop_after),
             Command::Stop { quickly } => self.stop(quickly),
         };
         // Whoever asked may have gone.
@@ -147,6 +153,30 @@ impl Commands {
             }
         }
         Err(failed("the server is ending"))
+    }
+
+    fn drain(&self, on: bool, stop_after: Option<f64>) -> Last {
+        let delay = stop_after.map(Duration::try_from_secs_f64).transpose();
+        let delay = delay.map_err(|_| failed("the time to stop after is not a time"))?;
+        let stop = delay.map(|delay| {
+            let wishes = self.wishes.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(delay).await;
+                let _ = wishes.send(Wish::StopGracefully);
+            })
+        });
+        let before = std::mem::replace(&mut *self.stop_later.lock().unwrap_or_else(PoisonError::into_inner), stop);
+        if let Some(before) = before {
+            before.abort();
+        }
+        self.health.set_drained(on);
+        let text = match (on, delay) {
+            (true, None) => "not ready any more; everything is served until `monoceros stop`".to_owned(),
+            (true, Some(delay)) => format!("not ready any more; everything is served, the server stops in {delay:?}"),
+            (false, _) => "ready again".to_owned(),
+        };
+        tracing::info!("drain: {text}");
+        Ok(done(text))
     }
 
     fn stop(&self, quickly: bool) -> Last {

@@ -111,6 +111,25 @@ pub(super) fn announce(ground: &Ground, (clients, operators): (&Listeners, &List
     tracing::info!("starting {workers} worker{plural} with {}", ground.python.1);
 }
 
+/// Says what the service manager has opened.
+pub(super) fn announce_activation(sockets: &[Inherited]) {
+    for (socket, name) in sockets.iter().filter_map(|socket| Some((socket, socket.name()?))) {
+        let address = listening(socket.address(), Purpose::Http);
+        tracing::info!("the service manager has opened {} ({name})", address.trim_start_matches("http://"));
+    }
+}
+
+/// Says which of its sockets no address of the configuration fits: nobody will answer there.
+pub(super) fn warn_of_unused(sockets: &[Inherited]) {
+    for (socket, name) in sockets.iter().filter_map(|socket| Some((socket, socket.name()?))) {
+        let address = listening(socket.address(), Purpose::Http);
+        let address = address.trim_start_matches("http://");
+        tracing::warn!(
+            "nobody answers on {address} ({name}): the service manager has opened it, but --bind does not name it"
+        );
+    }
+}
+
 /// As users write them.
 pub(super) fn addresses(listeners: &Listeners) -> impl Iterator<Item = String> {
     listeners.addresses().map(|(address, purpose)| listening(address, purpose))

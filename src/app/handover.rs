@@ -4,6 +4,7 @@
 //! which. On the channel it says once, as JSON, that it serves, or why it cannot. The end of the channel before that means
 //! that the other side has given up.
 
+use super::activation;
 use crate::front::inherited::Inherited;
 use crate::front::listener::Listeners;
 use crate::front::{Audience, BindAddress};
@@ -61,7 +62,7 @@ impl Inheritance {
     /// As the environment says. Call it once, before anything else opens descriptors.
     pub fn receive() -> io::Result<Self> {
         let Some(text) = std::env::var(HANDOVER_VARIABLE).ok().filter(|text| !text.is_empty()) else {
-            return Ok(Self::default());
+            return Ok(Self { predecessor: Predecessor::default(), sockets: activation::receive()? });
         };
         let offer: Offer = serde_json::from_str(&text)?;
         if offer.parent != std::os::unix::process::parent_id() {
@@ -77,6 +78,13 @@ impl Inheritance {
         };
         let sockets = offer.sockets.into_iter().map(socket).collect::<io::Result<_>>()?;
         Ok(Self { predecessor: Predecessor { channel: Some(Arc::new(Mutex::new(Some(channel)))) }, sockets })
+    }
+}
+
+impl Inheritance {
+    /// The addresses to listen on when nobody names any.
+    pub fn binds(&self) -> Vec<String> {
+        activation::binds(&self.sockets)
     }
 }
 

@@ -3,6 +3,7 @@
 //! Start: interpreter, files, certificates, listeners → front threads → pool → supervisor → first worker ready → accept.
 //! Stop: stop accepting → connections finish → workers drain → end.
 
+mod activation;
 mod attendant;
 mod commands;
 mod control;
@@ -54,7 +55,9 @@ pub struct Origin {
 pub fn run(resolved: Resolved, mut origin: Origin) -> Result<(), StartError> {
     let Resolved { mut settings, combined, .. } = resolved;
     log::start(&settings.telemetry);
+    ground::announce_activation(&origin.inheritance.sockets);
     let (ground, (clients, operators)) = ground::prepare(&mut settings, &mut origin.inheritance.sockets)?;
+    ground::warn_of_unused(&origin.inheritance.sockets);
     let system = |what: &'static str| move |source: io::Error| StartProblem::System { what, source };
     if let Err(error) = crate::sys::raise_descriptor_limit() {
         tracing::debug!("the limit of open files stays as it is: {error}");

@@ -18,7 +18,7 @@ use crate::roster;
 use crate::supervisor::{self, Demand, Milestone};
 use crate::upstream::pool::{self, Pool};
 use monoceros_wire::message::Interface;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
@@ -55,6 +55,8 @@ impl Front {
             placement: Arc::clone(&self.placement),
             begun: Instant::now(),
             facts: Arc::clone(&facts),
+            health: Arc::clone(&self.health),
+            stop_later: Mutex::default(),
         };
         let opened = control::open(&running.settings.control, predecessor.is_there())?;
         let control = opened.map(|opened| tokio::spawn(opened.serve(self.stage.subscribe(), commands)));

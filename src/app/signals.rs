@@ -2,7 +2,7 @@
 
 use super::upgrade;
 use crate::supervisor::{Demand, Progress};
-use std::io;
+use std::io::{self, IsTerminal as _};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -18,6 +18,8 @@ pub(super) enum Wish {
     Reload(Option<mpsc::UnboundedSender<Progress>>),
     /// Open the access log again under its name.
     ReopenLogs,
+    /// All workers finish and go; the front stays.
+    LetWorkersGo,
     /// Replace the program. Whoever asked may watch.
     Upgrade(Option<upgrade::Watcher>),
     Other(Demand),
@@ -33,11 +35,14 @@ pub(super) struct Wishes {
     one_less: Signal,
     reopen: Signal,
     upgrade: Signal,
+    /// Not on a terminal, which sends it when its window changes.
+    empty: Option<Signal>,
     commands: mpsc::UnboundedReceiver<Wish>,
 }
 
 impl Wishes {
     pub(super) fn new(commands: mpsc::UnboundedReceiver<Wish>) -> io::Result<Self> {
+        let on_terminal = io::stdin().is_terminal() || io::stdout().is_terminal();
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
@@ -47,6 +52,7 @@ impl Wishes {
             one_less: signal(SignalKind::from_raw(TTOU))?,
             reopen: signal(SignalKind::user_defined1())?,
             upgrade: signal(SignalKind::user_defined2())?,
+            empty: if on_terminal { None } else { Some(signal(SignalKind::window_change())?) },
             commands,
         })
     }
@@ -62,7 +68,16 @@ impl Wishes {
             _ = self.one_less.recv() => Wish::Other(Demand::OneLess),
             _ = self.reopen.recv() => Wish::ReopenLogs,
             _ = self.upgrade.recv() => Wish::Upgrade(None),
+            Some(()) = received(self.empty.as_mut()) => Wish::LetWorkersGo,
             Some(wish) = self.commands.recv() => wish,
         }
+    }
+}
+
+/// Never, where nobody listens for it.
+async fn received(signal: Option<&mut Signal>) -> Option<()> {
+    match signal {
+        Some(signal) => signal.recv().await,
+        None => std::future::pending().await,
     }
 }

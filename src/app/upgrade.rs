@@ -91,9 +91,9 @@ impl Program {
     fn command(&self) -> Command {
         let mut command = Command::new(self.resolve());
         command.arg0(&self.name).args(&self.arguments).current_dir(&self.directory);
-        for variable in ACTIVATION_VARIABLES {
-            command.env_remove(variable);
-        }
+        // It has the sockets from us; the names of those of the service manager are still worth knowing.
+        let [activated, _, _] = ACTIVATION_VARIABLES;
+        command.env_remove(activated);
         // What was said to this process about the watchdog holds for the next one.
         let [_, _, watchdog] = SERVICE_MANAGER_VARIABLES;
         if std::env::var(watchdog).is_ok_and(|pid| pid == std::process::id().to_string()) {

@@ -34,8 +34,9 @@ pub enum Command {
     Exit(ExitCode),
 }
 
-/// Reads the command line, the environment and the configuration file, and does what does not need a server.
-pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Command {
+/// Reads the command line, the environment and the configuration file, with the addresses of sockets that a service manager
+/// has opened, and does what does not need a server.
+pub fn read(arguments: impl IntoIterator<Item = OsString>, activated: &[String]) -> Command {
     let mut report = Report::standard_error();
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     if remote::is_meant(&arguments) {
@@ -55,7 +56,7 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Command {
         }
     };
     let action = invocation.action;
-    let resolved = match load(invocation) {
+    let resolved = match load(invocation, activated) {
         Ok(resolved) => resolved,
         Err(errors) => return Command::Refused(errors),
     };
@@ -76,16 +77,19 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Command {
 }
 
 /// Reads them again while the server runs.
-pub fn read_again(arguments: impl IntoIterator<Item = OsString>) -> Result<Resolved, Vec<ConfigError>> {
+pub fn read_again(
+    arguments: impl IntoIterator<Item = OsString>,
+    activated: &[String],
+) -> Result<Resolved, Vec<ConfigError>> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let Ok(invocation) = arguments::parse(&arguments) else {
         // It was parsed at the start.
         return Err(vec![ConfigError::new(Problem::MissingApplication)]);
     };
-    load(invocation)
+    load(invocation, activated)
 }
 
-fn load(invocation: Invocation) -> Result<Resolved, Vec<ConfigError>> {
+fn load(invocation: Invocation, activated: &[String]) -> Result<Resolved, Vec<ConfigError>> {
     // Names and values that are not UTF-8 cannot be ours; `vars` would panic on them.
     let environment: Environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -98,7 +102,7 @@ fn load(invocation: Invocation) -> Result<Resolved, Vec<ConfigError>> {
             Err(error) => return Err(unreadable(&path, &error)),
         },
     };
-    let sources = Sources { arguments: invocation.layer, environment, file };
+    let sources = Sources { arguments: invocation.layer, environment, activated: activated.to_vec(), file };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     config::load(&sources, &Surroundings { directory: &directory, cores, disk: &LocalDisk })
 }

@@ -1,6 +1,8 @@
-//! Commands for a running server: `monoceros status`, `reload`, `scale`, `restart-worker`, `upgrade`, `stop`.
+//! Commands for a running server: `monoceros status`, `reload`, `scale`, `restart-worker`, `upgrade`, `drain`,
+//! `stop`.
 
 use super::report::{EXIT_CONFIGURATION, EXIT_FAILURE, Report};
+use crate::config::duration;
 use crate::control::client::{self, ControlError, Target};
 use crate::control::place;
 use crate::control::protocol::{Command as Order, Reply, Status};
@@ -10,14 +12,16 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// The commands and what they do.
-pub(super) const COMMANDS: [(&str, &str); 6] = [
+pub(super) const COMMANDS: [(&str, &str); 7] = [
     ("status", "Show the workers of a running server and what they do"),
     ("reload", "Read the configuration again, load the application anew; mistakes change nothing"),
     ("scale", "From now on so many workers"),
     ("restart-worker", "Replace one worker, a new one first"),
     ("upgrade", "Replace the program by its new version, without refusing a connection"),
+    ("drain", "Be not ready for balancers, but serve everything; `drain off` takes it back"),
     ("stop", "Stop gracefully"),
 ];
 
@@ -59,6 +63,10 @@ fn send(name: &str, given: &ArgMatches) -> Result<ExitCode, ControlError> {
         "scale" => Order::Scale { workers: number("workers") },
         "restart-worker" => Order::RestartWorker { worker: number("worker") },
         "upgrade" => Order::Upgrade,
+        "drain" => Order::Drain {
+            on: given.get_one::<String>("state").is_none_or(|state| state == "on"),
+            stop_after: given.get_one::<Duration>("for").map(Duration::as_secs_f64),
+        },
         _ => Order::Stop { quickly: given.get_flag("quickly") },
     };
     let socket = client::find(&target, &place::directories())?;
@@ -150,6 +158,13 @@ fn command() -> Command {
         match *name {
             "scale" => subcommand.arg(number("workers", "N").help("Number of workers")),
             "restart-worker" => subcommand.arg(number("worker", "N").help("Number of the worker, as in status")),
+            "drain" => subcommand.arg(Arg::new("state").value_parser(["on", "off"]).help("on if left out")).arg(
+                Arg::new("for")
+                    .long("for")
+                    .value_name("TIME")
+                    .value_parser(|text: &str| duration::parse(text).ok_or("a time such as 30s or 5m"))
+                    .help("Stop gracefully after this time"),
+            ),
             "stop" => subcommand.arg(
                 Arg::new("quickly").long("quickly").action(ArgAction::SetTrue).help("Cut off what is still going on"),
             ),

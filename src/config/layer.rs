@@ -103,6 +103,16 @@ fn switch_word(text: &str) -> &str {
     }
 }
 
+/// The addresses of sockets that a service manager has opened.
+pub fn from_activation(addresses: &[String]) -> Layer {
+    let mut layer = Layer::default();
+    let given = |text: &String| Given { text: text.clone(), origin: Origin::Variable("LISTEN_FDS".to_owned()) };
+    if !addresses.is_empty() {
+        layer.set(Key::Bind, addresses.iter().map(given).collect());
+    }
+    layer
+}
+
 /// Reads the variables that hosters set and gunicorn knows: `WEB_CONCURRENCY` and `PORT`. They rank just above the
 /// defaults, below the configuration file.
 pub fn from_conventions(environment: &Environment) -> Layer {

@@ -64,6 +64,8 @@ pub struct Sources {
     /// From the command line.
     pub arguments: Layer,
     pub environment: Environment,
+    /// Addresses of sockets that a service manager has opened, as a user would write them: served where none is named.
+    pub activated: Vec<String>,
     /// The configuration file with its text.
     pub file: Option<(PathBuf, String)>,
 }
@@ -93,8 +95,9 @@ pub fn load(sources: &Sources, surroundings: &Surroundings<'_>) -> Result<Resolv
         None => (Layer::default(), Vec::new()),
     };
     let environment = layer::from_environment(&sources.environment);
+    let activation = layer::from_activation(&sources.activated);
     let conventions = layer::from_conventions(&sources.environment);
-    let mut combined = combine(&[&sources.arguments, &environment, &file, &conventions]);
+    let mut combined = combine(&[&sources.arguments, &environment, &file, &activation, &conventions]);
     compute_defaults(&mut combined, surroundings.cores);
     match resolve::resolve(&combined, surroundings) {
         Ok((settings, mut warnings)) if errors.is_empty() => {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub const COMMAND_MAX: u64 = 4096;
 
 /// What the server is told to do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Command {
     Status,
@@ -23,6 +23,13 @@ pub enum Command {
     },
     /// Start the program's file anew and hand the listening sockets over to it.
     Upgrade,
+    /// Be not ready, so that balancers send nothing more; everything is served nevertheless.
+    Drain {
+        on: bool,
+        /// Stop gracefully after so many seconds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stop_after: Option<f64>,
+    },
     Stop {
         /// Break off what is going on.
         #[serde(default)]

@@ -40,11 +40,12 @@ impl Question {
 pub struct Health {
     pool: Arc<Pool>,
     is_leaving: AtomicBool,
+    is_drained: AtomicBool,
 }
 
 impl Health {
     pub fn new(pool: Arc<Pool>) -> Self {
-        Self { pool, is_leaving: AtomicBool::new(false) }
+        Self { pool, is_leaving: AtomicBool::new(false), is_drained: AtomicBool::new(false) }
     }
 
     /// From now on the server is not ready, so that balancers send nothing more before it stops.
@@ -52,8 +53,14 @@ impl Health {
         self.is_leaving.store(true, Ordering::Relaxed);
     }
 
+    /// The same until it is taken back; the server does not stop.
+    pub fn set_drained(&self, is_drained: bool) {
+        self.is_drained.store(is_drained, Ordering::Relaxed);
+    }
+
     fn is_ready(&self, load: &Load) -> bool {
-        !self.is_leaving.load(Ordering::Relaxed) && load.serving > 0
+        let is_withdrawn = self.is_leaving.load(Ordering::Relaxed) || self.is_drained.load(Ordering::Relaxed);
+        !is_withdrawn && load.serving > 0
     }
 
     pub fn answer(&self, question: Question, request: &Parts) -> Response<Body> {

@@ -2,11 +2,12 @@
 //! here for the bind that it fits.
 
 use super::{Address, Audience, BindAddress};
+use crate::sys::socket::adopt_descriptor;
 use crate::sys::unix_socket::SocketFile;
 use rustix::net::AddressFamily;
 use socket2::Socket;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::path::Path;
 
 /// One such socket.
@@ -19,6 +20,8 @@ pub struct Inherited {
     pub(super) asked: Option<(BindAddress, Audience)>,
     /// Its name in the file system, which is not ours yet.
     pub(super) file: Option<SocketFile>,
+    /// How the service manager calls it.
+    name: Option<String>,
 }
 
 impl Inherited {
@@ -29,7 +32,27 @@ impl Inherited {
         file: Option<SocketFile>,
     ) -> io::Result<Self> {
         let (socket, address) = listening(descriptor)?;
-        Ok(Self { socket, address, asked, file })
+        Ok(Self { socket, address, asked, file, name: None })
+    }
+
+    /// Of a service manager, which knows it by its number and calls it `name`.
+    pub fn activated(number: RawFd, name: String) -> io::Result<Self> {
+        let asked = Some((BindAddress::Descriptor(number), Audience::Clients));
+        let inherited = Self::new(adopt_descriptor(number)?, asked, None)?;
+        Ok(Self { name: Some(name), ..inherited })
+    }
+
+    /// How the service manager calls it, if it is from one.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// The number by which it has to be asked for, if it is known by one.
+    pub fn number(&self) -> Option<RawFd> {
+        match self.asked {
+            Some((BindAddress::Descriptor(number), Audience::Clients)) => Some(number),
+            _ => None,
+        }
     }
 
     /// What it really listens on.

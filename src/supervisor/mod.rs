@@ -172,7 +172,9 @@ pub async fn run(
         tokio::select! {
             Some(report) = reports.recv() => events.push_back(event_of(report)),
             Some((generation, news)) = news.recv() => events.extend(shell.event_of(generation, news)),
-            Some(demand) = demands.recv() => events.push_back(match demand {
+            Some(demand) = demands.recv() => {
+                events.extend(recall(&demand, &machine, &shell.settings));
+                events.push_back(match demand {
                 Demand::StopGracefully => Event::StopGracefully,
                 Demand::StopQuickly => Event::StopQuickly,
                 Demand::Reload(watcher) => {
@@ -192,12 +194,19 @@ pub async fn run(
                 }
                 Demand::OneMore => Event::Scale { workers: machine.wanted() + 1 },
                 Demand::OneLess => Event::Scale { workers: machine.wanted().saturating_sub(1).max(1) },
-            }),
+            });
+            }
             () = or_never(alarm) => events.push_back(Event::Tick),
             _ = or_never(vitals) => events.extend(shell.look_at_vitals()),
             _ = or_never(child_ended.as_mut().map(Signal::recv)) => orphans::reap(&shell.zygote_ids()),
         }
     }
+}
+
+/// Workers that were sent away come back with a reload (gunicorn: `HUP` after `WINCH`).
+fn recall(demand: &Demand, machine: &Supervisor, settings: &Settings) -> Option<Event> {
+    let is_reload = matches!(demand, Demand::Reload(_) | Demand::Reconfigure(..));
+    (is_reload && machine.wanted() == 0).then_some(Event::Scale { workers: settings.workers })
 }
 
 fn event_of(report: Report) -> Event {

@@ -155,3 +155,26 @@ def test_a_socket_left_by_a_killed_server_is_replaced(tmp_path: Path) -> None:
             server.process.kill()
             server.process.wait()
         assert path.exists()
+
+
+def test_drain_is_for_balancers_only(tmp_path: Path) -> None:
+    write(tmp_path, "first")
+    flags = ["--control-socket", tmp_path / "control.sock", "--health-path", "/-"]
+    with Server("site_app:app", *flags, cwd=tmp_path) as server:
+        (server.directory / "control.sock").symlink_to(tmp_path / "control.sock")
+
+        def ready() -> int:
+            return httpx.get(f"{server.url}/-/ready").status_code
+
+        assert ready() == 200
+        done = command(server, "drain")
+        assert done.returncode == 0 and "not ready any more" in done.stdout
+        assert ready() == 503 and httpx.get(f"{server.url}/-/live").status_code == 200
+        assert httpx.get(server.url).text == "first"
+        assert command(server, "drain", "--for", "1h").returncode == 0
+        assert command(server, "drain", "off").stdout == "ready again\n"
+        assert ready() == 200
+        assert command(server, "drain", "--for", "soon").returncode == 2
+        assert command(server, "drain", "--for", "100ms").returncode == 0
+        server.wait_for_log("drain: not ready any more; everything is served, the server stops in 100ms")
+        assert server.process is not None and server.process.wait(30) == 0

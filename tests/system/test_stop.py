@@ -13,6 +13,7 @@ from harness.certificate import Certificate
 from harness.http import Background
 from harness.http2 import Http2Connection
 from harness.raw import RawConnection
+from harness.server import APPS
 
 APPLICATIONS = pytest.mark.parametrize("app", ["plain_wsgi:app", "plain_asgi:app"], ids=["wsgi", "asgi"])
 
@@ -126,3 +127,34 @@ def test_lifespan_is_shut_down(tmp_path: Path) -> None:
         server.stop()
     lines = record.read_text().splitlines()
     assert sorted(lines) == sorted([f"{event} {pid}" for pid in workers for event in ("startup", "shutdown")])
+
+
+def test_front_killed_while_it_reloads(tmp_path: Path) -> None:
+    (tmp_path / "site_app.py").write_text("from plain_wsgi import app\n")
+    environment = {"PYTHONPATH": str(APPS), "PYTHONDONTWRITEBYTECODE": "1"}
+    with Server("site_app:app", workers=2, cwd=tmp_path, env=environment) as server:
+        (tmp_path / "site_app.py").write_text("import time; time.sleep(600)\n")
+        os.kill(server.pid, signal.SIGHUP)
+        eventually(lambda: len(server.worker_pids()) == 3, "a worker of the new code")
+        server.expect_clean_stop = False
+        os.kill(server.pid, signal.SIGKILL)
+        server.process.wait()
+        server.expect_nothing_left(within=2.0)
+
+
+FORKING = """
+import subprocess
+from plain_wsgi import app
+# It holds a copy of every descriptor that is not closed by exec.
+subprocess.Popen(["sleep", "30"], close_fds=False, env={"NOT": "ours"})
+"""
+
+
+def test_front_killed_beside_a_process_of_the_application(tmp_path: Path) -> None:
+    """What the application has started itself is not ours to end; zygote and workers do not wait for it."""
+    (tmp_path / "site_app.py").write_text(FORKING)
+    with Server("site_app:app", workers=2, cwd=tmp_path, env={"PYTHONPATH": str(APPS)}) as server:
+        server.expect_clean_stop = False
+        os.kill(server.pid, signal.SIGKILL)
+        server.process.wait()
+        server.expect_nothing_left(within=2.0)
