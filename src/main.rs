@@ -25,9 +25,9 @@ fn check_log(settings: telemetry::Settings) -> telemetry::Settings {
 }
 
 fn run() -> ExitCode {
-    let received = Program::of_this_process().and_then(|program| Ok((program, Inheritance::receive()?)));
-    let (program, inheritance) = match received {
-        Ok(received) => received,
+    let program = Program::of_this_process();
+    let inheritance = match Inheritance::receive() {
+        Ok(inheritance) => inheritance,
         Err(error) => {
             Report::standard_error().failure(&error, None);
             return ExitCode::from(EXIT_FAILURE);

@@ -1,7 +1,7 @@
 //! Attends to what is wanted from the running server, until it is to leave.
 
 use super::Stage;
-use super::reconfigure::{Next, Reread, Running};
+use super::reconfigure::{self, Next, Reread, Running};
 use super::service_manager::ServiceManager;
 use super::signals::{Wish, Wishes};
 use super::upgrade::{self, Program, Refusal, Step, Upgrade, Watcher};
@@ -30,6 +30,8 @@ pub(super) struct Attendant<'a> {
     pub(super) program: Program,
     pub(super) reread: Reread,
     pub(super) stages: watch::Receiver<Stage>,
+    /// Whether another server still has what this one listens on, until this one serves.
+    pub(super) is_heir: bool,
     pub(super) upgrade: Option<Upgrade>,
     pub(super) running: &'a mut Running,
     /// A configuration that is being tried, and the news of a worker that serves with it.
@@ -112,6 +114,7 @@ impl Attendant<'_> {
         let boot_timeout = self.running.settings.supervisor.boot_timeout;
         let obstacle = match &self.upgrade {
             Some(_) => Some("another one is under way"),
+            None if self.pending.is_some() => Some("a reload is under way"),
             None if !has_served => Some("the server has not started yet"),
             None => upgrade::obstacle(),
         };
@@ -129,6 +132,11 @@ impl Attendant<'_> {
         if !has_served {
             // It says why not.
             return drop(self.demands.send(Demand::Reload(watcher)));
+        }
+        if self.upgrade.is_some() {
+            // The new process reads the configuration itself, and has the addresses as they are.
+            let summary = "an upgrade is under way";
+            return refuse_reload(&reconfigure::Refusal { summary, mistakes: String::new() }, watcher.as_ref());
         }
         let read = self.running.read(&self.reread).await;
         // From here on without a pause: one that is being tried may hold at any moment.
@@ -157,16 +165,7 @@ impl Attendant<'_> {
                 if let Some((tried, _)) = &mut self.pending {
                     tried.plan_again(doors);
                 }
-                tracing::error!("reload: nothing changes: {}", refusal.summary);
-                for line in refusal.mistakes.lines() {
-                    tracing::error!("  {line}");
-                }
-                if let Some(watcher) = watcher {
-                    let message = refusal.summary.to_owned();
-                    let stage = "configuration".to_owned();
-                    let failure = BootFailure { stage, message, traceback: refusal.mistakes, hint: String::new() };
-                    let _ = watcher.send(Progress::Failed(failure));
-                }
+                refuse_reload(&refusal, watcher.as_ref());
             }
         }
     }
@@ -196,6 +195,18 @@ enum Order {
     Reload(Option<mpsc::UnboundedSender<Progress>>),
     Upgrade(Option<Watcher>),
     Leave(Leave),
+}
+
+fn refuse_reload(refusal: &reconfigure::Refusal, watcher: Option<&mpsc::UnboundedSender<Progress>>) {
+    tracing::error!("reload: nothing changes: {}", refusal.summary);
+    for line in refusal.mistakes.lines() {
+        tracing::error!("  {line}");
+    }
+    if let Some(watcher) = watcher {
+        let (message, traceback) = (refusal.summary.to_owned(), refusal.mistakes.clone());
+        let failure = BootFailure { stage: "configuration".to_owned(), message, traceback, hint: String::new() };
+        let _ = watcher.send(Progress::Failed(failure));
+    }
 }
 
 fn refuse(reason: &str, watcher: Option<&Watcher>) {

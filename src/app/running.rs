@@ -92,6 +92,7 @@ impl Front {
             program: origin.program,
             reread: origin.reread,
             stages: self.stage.subscribe(),
+            is_heir: predecessor.is_there(),
             upgrade: None,
             running,
             pending: None,
@@ -116,7 +117,9 @@ impl Front {
     async fn stop(&self, (mut clients, mut operators): (Listeners, Listeners), attendant: &mut Attendant<'_>) {
         let leave = attendant.until_leave((&mut clients, &mut operators)).await;
         let is_replaced = leave == Leave::Replaced;
-        let mut is_quick = leave == Leave::Quickly;
+        // One that never served leaves the clients to the server that it was to replace.
+        let is_premature = attendant.is_heir && *self.stage.borrow() == Stage::Waiting;
+        let mut is_quick = leave == Leave::Quickly || is_premature;
         let settings = &attendant.running.settings;
         let (delay, grace) = (settings.front.drain_delay, settings.supervisor.graceful_timeout);
         if !is_replaced {
@@ -124,7 +127,7 @@ impl Front {
             // The successor is ready, and a balancer that asks on an old connection must not hear anything else.
             self.health.leave();
         }
-        if leave == Leave::Gracefully && !delay.is_zero() {
+        if !is_quick && !is_replaced && !delay.is_zero() {
             tracing::info!("not ready any more; connections are taken for {delay:?} (--drain-delay)");
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}

@@ -69,14 +69,14 @@ pub(super) struct Upgrade {
 
 impl Program {
     /// Of this process. Call it early: later the file may be another one.
-    pub fn of_this_process() -> io::Result<Self> {
+    pub fn of_this_process() -> Self {
         let mut arguments = std::env::args_os();
-        Ok(Self {
+        Self {
             name: arguments.next().unwrap_or_default(),
             arguments: arguments.collect(),
             file: std::env::current_exe().ok(),
-            directory: std::env::current_dir()?,
-        })
+            directory: std::env::current_dir().unwrap_or_else(|_| PathBuf::from(".")),
+        }
     }
 
     /// The file that the name leads to now: a new version may have taken its place.

@@ -226,6 +226,8 @@ def test_one_at_a_time(site: Path) -> None:
         server.wait_for_log(r"upgrade: .* starts as process")
         os.kill(server.pid, signal.SIGUSR2)
         server.wait_for_log("upgrade: refused: another one is under way")
+        os.kill(server.pid, signal.SIGHUP)
+        server.wait_for_log("reload: nothing changes: an upgrade is under way")
         gate.touch()
         pid = successor(server)
         end(server, pid)
@@ -304,3 +306,18 @@ def test_process_1_of_a_container_is_not_replaced(site: Path) -> None:
         load.expect_only()
         os.kill(first, signal.SIGTERM)
         eventually(lambda: not processes.is_alive(first), "its end")
+
+
+def test_a_new_process_that_is_stopped_before_it_serves_takes_no_client(site: Path) -> None:
+    with Server("site_app:app", workers=1, cwd=site, env=ENVIRONMENT) as server:
+        old = workers_of(server.pid)
+        with Load([server.url]) as load:
+            write(site, "import time; time.sleep(600)")
+            os.kill(server.pid, signal.SIGUSR2)
+            pid = int(server.wait_for_log(r"upgrade: .* starts as process (\d+)").group(1))
+            eventually(lambda: workers_of(pid), "a worker that boots")
+            os.kill(pid, signal.SIGTERM)
+            server.wait_for_log("upgrade: given up, nothing changes")
+            load.goes_on()
+        load.expect_only(200)
+        assert {text for _, text in load.answers} == old
