@@ -14,6 +14,8 @@ mod reconfigure;
 mod running;
 mod service_manager;
 mod signals;
+#[cfg(test)]
+mod simulation;
 mod upgrade;
 
 pub use handover::{Inheritance, Predecessor};

@@ -209,7 +209,8 @@ fn recall(demand: &Demand, machine: &Supervisor, settings: &Settings) -> Option<
     (is_reload && machine.wanted() == 0).then_some(Event::Scale { workers: settings.workers })
 }
 
-fn event_of(report: Report) -> Event {
+/// What the upstream reports, as the machine understands it.
+pub(crate) fn event_of(report: Report) -> Event {
     match report {
         Report::Ready { worker, interface, slots } => Event::Ready { worker, interface, slots },
         Report::BootFailed { worker, failure } => Event::BootFailed { worker, failure },

@@ -186,6 +186,17 @@ impl Link {
         self.lock().cells.judge(self.is_asgi(), now, limit)
     }
 
+    /// What waits to be written, as the task of the link would take it.
+    #[cfg(test)]
+    pub(super) fn take_outbound(&self) -> Vec<u8> {
+        std::mem::take(&mut self.lock().outbound).bytes().to_vec()
+    }
+
+    #[cfg(test)]
+    pub(super) fn has_outbound(&self) -> bool {
+        !self.lock().outbound.is_empty()
+    }
+
     /// Ends the link and returns what the worker held, oldest first. The second call returns nothing.
     pub fn close(&self) -> Vec<Orphan> {
         let mut shared = self.lock();

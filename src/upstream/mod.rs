@@ -9,6 +9,8 @@ pub mod failover;
 pub mod link;
 mod obituary;
 pub mod pool;
+#[cfg(test)]
+pub(crate) mod rehearsal;
 pub mod request;
 mod spool;
 mod sweep;

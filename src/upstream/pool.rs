@@ -252,11 +252,16 @@ impl Pool {
             Ok(opened) => opened,
             Err(error) => return self.report(Report::LinkLost { worker, reason: error.to_string() }),
         };
-        state.members.push(MemberEntry::new(Arc::clone(&link)));
         drop(state);
+        self.admit(Arc::clone(&link));
         if let Some(thread) = threads.get(thread) {
             thread.spawn(link::run(link, socket, Arc::clone(self)));
         }
+    }
+
+    /// From now on this worker is one of ours.
+    pub(super) fn admit(&self, link: Arc<Link>) {
+        self.lock().members.push(MemberEntry::new(link));
     }
 
     /// Hands nothing more to a worker, and lets it go when it holds nothing.

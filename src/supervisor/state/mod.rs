@@ -24,7 +24,7 @@ use crate::roster::WorkerNumber;
 use failures::{End, boot_failure};
 use monoceros_wire::message::Interface;
 use pause::Backoff;
-pub(super) use pause::Jitter;
+pub(crate) use pause::Jitter;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 

@@ -48,10 +48,10 @@ impl Backoff {
 
 /// Random numbers for jitter, the same ones for the same seed (`SplitMix64`).
 #[derive(Debug, Clone, Copy)]
-pub(in crate::supervisor) struct Jitter(pub(in crate::supervisor) u64);
+pub(crate) struct Jitter(pub(crate) u64);
 
 impl Jitter {
-    pub(in crate::supervisor) fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut number = self.0;
         number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -60,12 +60,12 @@ impl Jitter {
     }
 
     /// From zero to one less than `limit`.
-    pub(in crate::supervisor) fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.next() % limit.max(1)
     }
 
     /// From zero to `most`.
-    pub(in crate::supervisor) fn up_to(&mut self, most: Duration) -> Duration {
+    pub(crate) fn up_to(&mut self, most: Duration) -> Duration {
         most.mul_f64((self.next() >> 11) as f64 / (1_u64 << 53) as f64)
     }
 }
