@@ -33,6 +33,8 @@ pub(super) struct Attendant<'a> {
     /// Whether another server still has what this one listens on, until this one serves.
     pub(super) is_heir: bool,
     pub(super) upgrade: Option<Upgrade>,
+    /// Told when another process has taken the place of this one.
+    pub(super) replaced: watch::Sender<bool>,
     pub(super) running: &'a mut Running,
     /// A configuration that is being tried, and the news of a worker that serves with it.
     pub(super) pending: Option<(Next, oneshot::Receiver<()>)>,
@@ -176,6 +178,7 @@ impl Attendant<'_> {
             Ok(pid) => {
                 doors.0.set_files_ours(false);
                 doors.1.set_files_ours(false);
+                self.replaced.send_replace(true);
                 self.manager.replaced(pid);
                 tracing::info!("upgrade: process {pid} serves; this one lets its clients finish and ends");
                 upgrade.tell(Step::Done { pid });

@@ -15,6 +15,8 @@ pub(super) struct Opened {
     control: Control,
     /// The name that it takes when this process serves; another one answers there until then.
     name: Option<PathBuf>,
+    /// The name that it has while this process leaves because another one has taken its place.
+    leaving: Option<PathBuf>,
 }
 
 /// Opens the socket. Where no place was named, a server without one is better than none.
@@ -25,13 +27,15 @@ pub(super) fn open(settings: &Settings, has_predecessor: bool) -> Result<Option<
             let (place, name) = if has_predecessor { (aside(path), Some(path.clone())) } else { (path.clone(), None) };
             let control =
                 Control::bind(&place).map_err(|source| StartProblem::Control { path: path.clone(), source })?;
-            Ok(Some(Opened { control, name }))
+            Ok(Some(Opened { control, name, leaving: None }))
         }
         Settings::Automatic => {
-            let opened = place::prepare(&place::directories())
-                .and_then(|directory| Control::bind(&place::socket_in(&directory, std::process::id())));
-            let opened = opened.inspect_err(|error| tracing::warn!("there is no control socket: {error}"));
-            Ok(opened.ok().map(|control| Opened { control, name: None }))
+            let pid = std::process::id();
+            let opened = place::prepare(&place::directories()).and_then(|directory| {
+                let control = Control::bind(&place::socket_in(&directory, pid))?;
+                Ok(Opened { control, name: None, leaving: Some(place::leaving_in(&directory, pid)) })
+            });
+            Ok(opened.inspect_err(|error| tracing::warn!("there is no control socket: {error}")).ok())
         }
     }
 }
@@ -45,7 +49,12 @@ fn aside(path: &Path) -> PathBuf {
 
 impl Opened {
     /// Serves for ever; under its right name as soon as the server serves.
-    pub(super) async fn serve(mut self, mut stages: watch::Receiver<Stage>, commands: Commands) {
+    pub(super) async fn serve(
+        mut self,
+        mut stages: watch::Receiver<Stage>,
+        mut replaced: watch::Receiver<bool>,
+        commands: Commands,
+    ) {
         if let Some(name) = &self.name {
             // A vanished sender means that the program ends.
             let _ = stages.wait_for(|stage| *stage != Stage::Waiting).await;
@@ -53,6 +62,14 @@ impl Opened {
                 tracing::warn!("the control socket cannot take its place at {}: {error}", name.display());
             }
         }
-        self.control.serve(Arc::new(commands)).await;
+        let commands = Arc::new(commands);
+        tokio::select! {
+            () = self.control.serve(Arc::clone(&commands)) => {}
+            _ = replaced.wait_for(|replaced| *replaced) => {}
+        }
+        if let Some(Err(error)) = self.leaving.as_ref().map(|name| self.control.rename(name)) {
+            tracing::debug!("the control socket keeps its name: {error}");
+        }
+        self.control.serve(commands).await;
     }
 }

@@ -58,8 +58,9 @@ impl Front {
             health: Arc::clone(&self.health),
             stop_later: Mutex::default(),
         };
+        let (replaced, told) = watch::channel(false);
         let opened = control::open(&running.settings.control, predecessor.is_there())?;
-        let control = opened.map(|opened| tokio::spawn(opened.serve(self.stage.subscribe(), commands)));
+        let control = opened.map(|opened| tokio::spawn(opened.serve(self.stage.subscribe(), told, commands)));
         let threads: Vec<Handle> = self.threads.iter().map(|thread| thread.runtime.clone()).collect();
         pool::start(&self.pool, upstream_end, threads.clone());
         // On this thread: there is little to do there, and it must not wait for the others.
@@ -94,6 +95,7 @@ impl Front {
             stages: self.stage.subscribe(),
             is_heir: predecessor.is_there(),
             upgrade: None,
+            replaced,
             running,
             pending: None,
         };

@@ -54,10 +54,7 @@ pub fn find(target: &Target, directories: &[PathBuf]) -> Result<PathBuf, Control
     let running = || place::running(directories);
     match target {
         Target::Socket(path) => Ok(path.clone()),
-        Target::Process(pid) => {
-            let found = running().into_iter().find(|(known, _)| known == pid);
-            found.map(|(_, path)| path).ok_or(ControlError::NoSuchProcess(*pid))
-        }
+        Target::Process(pid) => place::of_process(directories, *pid).ok_or(ControlError::NoSuchProcess(*pid)),
         Target::Only => match running().as_slice() {
             [] => Err(ControlError::NoServer),
             [(_, path)] => Ok(path.clone()),

@@ -36,6 +36,18 @@ pub fn socket_in(directory: &Path, pid: u32) -> PathBuf {
     directory.join(format!("{pid}.sock"))
 }
 
+/// The name that it has while the process `pid` only lets its clients finish, because another one has taken its place:
+/// whoever names no process means that one.
+pub fn leaving_in(directory: &Path, pid: u32) -> PathBuf {
+    directory.join(format!("{pid}.leaving"))
+}
+
+/// The socket of a process, which may be leaving.
+pub fn of_process(directories: &[PathBuf], pid: u32) -> Option<PathBuf> {
+    let leaving = || directories.iter().map(|directory| leaving_in(directory, pid)).find(|path| path.exists());
+    running(directories).into_iter().find(|(known, _)| *known == pid).map(|(_, path)| path).or_else(leaving)
+}
+
 /// Makes the first of `directories` that can be made, if it is not there, and returns it.
 pub fn prepare(directories: &[PathBuf]) -> io::Result<PathBuf> {
     let mut refusal = io::Error::other("there is no directory for it");

@@ -41,8 +41,8 @@ impl Control {
         self.file.rename(path)
     }
 
-    /// Serves for ever.
-    pub async fn serve(self, handler: Arc<impl Handler>) {
+    /// Serves for ever; cancel-safe.
+    pub async fn serve(&self, handler: Arc<impl Handler>) {
         loop {
             match self.listener.accept().await {
                 Ok((stream, _)) => drop(tokio::spawn(converse(stream, Arc::clone(&handler)))),

@@ -321,3 +321,33 @@ def test_a_new_process_that_is_stopped_before_it_serves_takes_no_client(site: Pa
             load.goes_on()
         load.expect_only(200)
         assert {text for _, text in load.answers} == old
+
+
+def test_commands_mean_the_new_process(site: Path) -> None:
+    runtime = site / "runtime"
+    runtime.mkdir(mode=0o700)
+    environment = {**ENVIRONMENT, "RUNTIME_DIRECTORY": str(runtime)}
+
+    def pid_of(*arguments: object) -> int:
+        words = [str(PROGRAM), "status", "--json", *map(str, arguments)]
+        # Other servers of this user have their sockets elsewhere.
+        only = {"PATH": os.environ["PATH"], "RUNTIME_DIRECTORY": str(runtime), "XDG_RUNTIME_DIR": str(site), "TMPDIR": str(site)}
+        enter = ["env", "-i", *(f"{name}={value}" for name, value in only.items())]
+        done = subprocess.run([*enter, *words], capture_output=True, text=True, timeout=60, check=False)
+        return int(json.loads(done.stdout)["pid"]) if done.returncode == 0 else 0
+
+    with Server("site_app:app", workers=1, cwd=site, env=environment) as server:
+        # Its connection is idle: it keeps the old process for a while.
+        idle = connection_to(server.url, None)
+        idle.request("GET", "/")
+        idle.getresponse().read()
+        os.kill(server.pid, signal.SIGUSR2)
+        pid = successor(server)
+        eventually((runtime / f"{server.pid}.leaving").exists, "the old one's socket has another name")
+        assert pid_of("--pid", pid) == pid
+        assert pid_of("--pid", server.pid) == server.pid
+        assert sorted(path.name for path in runtime.iterdir()) == sorted([f"{server.pid}.leaving", f"{pid}.sock"])
+        idle.close()
+        eventually(lambda: not processes.is_alive(server.pid), "the end of the old process")
+        end(server, pid)
+        assert list(runtime.iterdir()) == []
