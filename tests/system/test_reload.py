@@ -35,6 +35,7 @@ class Load:
 
     def __init__(self, url: str, clients: int = 4) -> None:
         self.answers: list[tuple[int, str]] = []
+        self.seconds: list[float] = []
         self.errors: list[str] = []
         self._over = threading.Event()
         self._threads = [threading.Thread(target=self._ask, args=(url,)) for _ in range(clients)]
@@ -43,7 +44,9 @@ class Load:
         with httpx.Client(base_url=url, timeout=60) as client:
             while not self._over.is_set():
                 try:
+                    begun = time.monotonic()
                     answer = client.get("/")
+                    self.seconds.append(time.monotonic() - begun)
                     self.answers.append((answer.status_code, answer.text))
                 except httpx.HTTPError as error:
                     self.errors.append(repr(error))
@@ -83,6 +86,30 @@ def test_reload_under_load_loses_nothing(site: Path, flags: list[str]) -> None:
         assert {text for _, text in load.answers} == {f"version {version}" for version in range(1, 5)}
         # One zygote is left: the old ones end with their workers.
         eventually(lambda: len(processes.children(server.pid)) == 1, "one zygote")
+
+
+@PRELOAD
+def test_an_import_of_five_seconds_makes_nobody_wait(
+    site: Path, flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Server("site_app:app", *flags, workers=2, cwd=site, env={"PYTHONDONTWRITEBYTECODE": "1"}) as server:
+        with Load(server.url) as load:
+            eventually(lambda: len(load.seconds) > 1000, "a thousand answers")
+            before = list(load.seconds)
+            write(site, 2, extra="import time; time.sleep(5)")
+            os.kill(server.pid, signal.SIGHUP)
+            server.wait_for_log("reload: generation 2 serves", timeout=90)
+            during = load.seconds[len(before) :]
+        assert load.errors == []
+        assert {status for status, _ in load.answers} == {200}
+        assert {text for _, text in load.answers} == {"version 1", "version 2"}
+        p99 = [sorted(seconds)[len(seconds) * 99 // 100] * 1000 for seconds in (before, during)]
+        with capsys.disabled():
+            print(
+                f"\nreload with an import of 5 s{' '.join(['', *flags])}: p99 {p99[0]:.1f} ms before, {p99[1]:.1f} ms during "
+                f"(x {p99[1] / p99[0]:.2f}), slowest {max(during) * 1000:.0f} ms of {len(during)}"
+            )
+        assert max(during) < 2.5, "somebody waited for the import"
 
 
 @PRELOAD
