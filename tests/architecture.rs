@@ -19,7 +19,9 @@ const WALLS: &[(&str, &[&str])] = &[
 /// Decisions without I/O: nothing here may look at a clock, a socket or a file.
 const PURE: &[&str] = &[
     "upstream/balance.rs",
+    "upstream/budget.rs",
     "upstream/failover.rs",
+    "upstream/signs.rs",
     "upstream/watch.rs",
     "supervisor/state",
     "front/gate",

@@ -5,7 +5,7 @@
 //! - [`definition`]: what a row of the table says
 //! - [`layer`], [`file`]: one source of options, still as text, with the origin of each value
 //! - [`combine`](combine()): which value of several wins
-//! - `resolve`, `listening`, `certificates`, `application`: text to settings, with all mistakes reported at once
+//! - `resolve`, `listening`, `certificates`, `failover`, `application`: text to settings, with all mistakes reported at once
 //! - [`changes`]: which options have other values when the configuration is read again
 //! - [`show`]: options in the form of the file
 //! - [`bind`], [`duration`], [`size`]: the forms of single values
@@ -24,6 +24,7 @@ pub mod definition;
 mod disk;
 pub mod duration;
 pub mod error;
+mod failover;
 pub mod file;
 pub mod layer;
 mod listening;

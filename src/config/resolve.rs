@@ -6,7 +6,7 @@ use super::definition::Key;
 use super::error::{ConfigError, Problem, Warning};
 use super::layer::Given;
 use super::reader::Reader;
-use super::{Settings, Surroundings, application, listening, size};
+use super::{Settings, Surroundings, application, failover, listening, size};
 use crate::control;
 use crate::front::{self, files, limits};
 use crate::supervisor;
@@ -205,7 +205,7 @@ fn upstream(reader: &mut Reader<'_>) -> upstream::Settings {
         queue_size: reader.count(Key::QueueSize),
         queue_timeout: reader.duration(Key::QueueTimeout),
         request_timeout: reader.duration(Key::Timeout),
-        retries: reader.count(Key::Retries),
+        failover: failover::read(reader),
         response_memory: reader.size(Key::ResponseBuffer),
         response_file_max: reader.size(Key::MaxResponseFile),
         body_memory: reader.size(Key::BodyBuffer),

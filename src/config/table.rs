@@ -76,6 +76,11 @@ const DIRECTORY: Kind = Kind::Text("an existing directory");
 const PEM_FILE: Kind = Kind::Text("an existing PEM file");
 const PATH_PREFIX: Kind = Kind::Text("a path that begins with a slash");
 
+/// What makes another worker try.
+const RETRY_SIGN: Kind = Kind::Text(
+    "died, timeout, error, a status from 400 to 599, 4xx, 5xx, header:NAME, header:NAME=VALUE, or never by itself",
+);
+
 /// What an address to listen on looks like.
 pub const ADDRESS_FORM: Kind = Kind::Text(
     "host:port, :port, [ipv6]:port, unix:/path or fd://number, with http:// or https:// before it if wanted",
@@ -183,6 +188,21 @@ const WORKERS: &[Definition] = &[
         .default("1")
         .meaning("Attempts on another worker when that is safe")
         .peer("nginx: proxy_next_upstream_tries"),
+    option(Key::RetryOn, "upstream.retry_on", "retry-on", "SIGN", RETRY_SIGN)
+        .many()
+        .default("died")
+        .meaning("By what another worker is asked, after the application was entered; repeatable")
+        .peer("nginx: proxy_next_upstream"),
+    option(Key::RetryTimeout, "upstream.retry_timeout", "retry-timeout", "TIME", time(Duration::ZERO))
+        .default("0")
+        .meaning("So long after the arrival of a request no further attempt begins; 0 is no limit")
+        .peer("nginx: proxy_next_upstream_timeout"),
+    option(Key::RetryBudget, "upstream.retry_budget", "retry-budget", "PERCENT", count(1, 100))
+        .default("20")
+        .meaning("Most further attempts, of the requests of the last 10 s; three are always allowed"),
+    switch(Key::RetryNonIdempotent, "upstream.retry_non_idempotent", "retry-non-idempotent", "no-retry-non-idempotent")
+        .meaning("Ask another worker after a status or a header field of --retry-on for POST and PATCH too")
+        .peer("nginx: proxy_next_upstream non_idempotent"),
     option(Key::StreamRequest, "upstream.stream_request", "stream-request", "PATH", PATH_PREFIX)
         .many()
         .example("/upload")

@@ -168,7 +168,7 @@ impl Pipeline {
     /// Waits for the head of the answer, unless the body breaks off before: then that is why there is none.
     async fn first_answer(
         &self,
-        conversation: Conversation,
+        mut conversation: Conversation,
         request: &Parts,
         broken: impl Future<Output = IntakeError>,
         served: &mut Served,
@@ -180,6 +180,9 @@ impl Pipeline {
                 error = &mut broken => return Err(error.into()),
                 event = conversation.next() => event,
             };
+            if conversation.goes_elsewhere(&event) {
+                continue;
+            }
             match event {
                 Event::Head { payload, is_end } => {
                     served.by(&conversation);

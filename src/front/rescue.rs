@@ -161,7 +161,10 @@ impl Failure {
     fn retry_after(&self) -> Option<u32> {
         match self {
             Self::Upstream(UpstreamError { cause: Cause::Unavailable, .. }) => Some(5),
-            Self::Upstream(UpstreamError { cause: Cause::QueueFull | Cause::QueueTimeout, .. }) => Some(1),
+            Self::Upstream(UpstreamError {
+                cause: Cause::QueueFull | Cause::QueueTimeout | Cause::Unwanted(503),
+                ..
+            }) => Some(1),
             _ => None,
         }
     }
@@ -185,6 +188,9 @@ fn not_answered(cause: Cause) -> StatusCode {
         Cause::WorkerDied => StatusCode::BAD_GATEWAY,
         Cause::QueueFull | Cause::QueueTimeout | Cause::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         Cause::Timeout => StatusCode::GATEWAY_TIMEOUT,
+        // A good status can be a sign by a header field; without its answer it would be a lie.
+        Cause::Unwanted(status) if status >= 400 => StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY),
+        Cause::Unwanted(_) => StatusCode::BAD_GATEWAY,
         Cause::Raised | Cause::Incomplete => StatusCode::INTERNAL_SERVER_ERROR,
         Cause::Unsupported => StatusCode::NOT_IMPLEMENTED,
         Cause::TooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -199,7 +205,7 @@ fn told(cause: Cause) -> &'static str {
         }
         Cause::Unavailable => "The application is not running at the moment.",
         Cause::Timeout => "The application took too long to answer.",
-        Cause::Raised | Cause::Incomplete => "The application failed to answer this request.",
+        Cause::Raised | Cause::Incomplete | Cause::Unwanted(_) => "The application failed to answer this request.",
         Cause::Unsupported => "The application cannot answer this kind of request.",
         Cause::TooLarge => "The request head is larger than the application can be given.",
     }
@@ -320,6 +326,9 @@ mod tests {
             (upstream(Cause::Unavailable), 503, Some("5"), false),
             (upstream(Cause::QueueFull), 503, Some("1"), false),
             (upstream(Cause::QueueTimeout), 503, Some("1"), false),
+            (upstream(Cause::Unwanted(503)), 503, Some("1"), false),
+            (upstream(Cause::Unwanted(429)), 429, None, false),
+            (upstream(Cause::Unwanted(200)), 502, None, false),
             (upstream(Cause::Timeout), 504, None, false),
             (upstream(Cause::Raised), 500, None, false),
             (upstream(Cause::Incomplete), 500, None, false),

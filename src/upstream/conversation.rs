@@ -38,6 +38,22 @@ impl Conversation {
         poll_fn(|context| self.poll_next(context)).await
     }
 
+    /// Gives the request to another worker if this first event of its answer is a sign to do so (`--retry-on`). True: the
+    /// event is void, another one will come.
+    pub fn goes_elsewhere(&mut self, event: &Event) -> bool {
+        let again = self.pool.reconsider(&self.exchange, event);
+        let goes = again.is_some();
+        if let Some(again) = again {
+            self.exchange = again;
+        }
+        goes
+    }
+
+    /// How often it was given to another worker after the application was entered.
+    pub fn retries(&self) -> u32 {
+        self.exchange.retries()
+    }
+
     /// A handle that sends streamed body or messages, for another task.
     pub fn sender(&self) -> Sender {
         Sender { exchange: Arc::clone(&self.exchange) }

@@ -32,6 +32,8 @@ pub enum Cause {
     Unavailable,
     /// The application took too long.
     Timeout,
+    /// The application answered with this status, but its answer was a sign to ask another worker (`--retry-on`).
+    Unwanted(u16),
     /// The request does not fit the wire (a header field over 64 KiB).
     TooLarge,
 }

@@ -8,6 +8,7 @@ use super::failover::{self, RequestTraits};
 use super::link::Link;
 use super::request::EncodedRequest;
 use super::spool::Spool;
+use crate::roster::WorkerNumber;
 use bytes::Bytes;
 use monoceros_wire::RESPONSE_WINDOW;
 use monoceros_wire::frame::{Frame, Kind, StreamId};
@@ -66,6 +67,8 @@ pub enum Fate {
     /// Its client has left.
     Abandoned,
     Failed(Cause),
+    /// Another exchange carries the request to another worker.
+    MovedOn,
 }
 
 /// What waits in an exchange.
@@ -104,6 +107,10 @@ struct State {
     reached: Reached,
     entered_before: u32,
     handed_before: u32,
+    /// What the client would have been told about the last try that came to nothing after the application was entered.
+    earlier: Option<Cause>,
+    /// See [`Fate::MovedOn`].
+    moved_on: bool,
     /// A piece of a streamed body was passed on.
     body_started: bool,
     /// Nobody waits any more.
@@ -129,6 +136,8 @@ pub struct Exchange {
     pub request: EncodedRequest,
     /// When it came to the pool, in nanoseconds of the monotonic clock.
     pub born: u64,
+    /// The worker that had it and is to have it again only when no other serves.
+    pub avoids: Option<WorkerNumber>,
     /// Since when it waits for a worker, on the same clock: later than `born` when a worker died with it.
     queued_at: AtomicU64,
     /// When the application that answers was entered, on the same clock; zero while unknown.
@@ -149,6 +158,8 @@ impl Exchange {
             reached: Reached::Queued,
             entered_before: 0,
             handed_before: 0,
+            earlier: None,
+            moved_on: false,
             body_started: false,
             abandoned: false,
             over: false,
@@ -163,12 +174,29 @@ impl Exchange {
         Self {
             request,
             born,
+            avoids: None,
             queued_at: AtomicU64::new(born),
             entered_at: AtomicU64::new(0),
             body_at: AtomicU64::new(0),
             limits,
             state: Mutex::new(state),
         }
+    }
+
+    /// The same request for another worker, after a try that came to nothing in the application. What the worker still
+    /// sends for the old one goes nowhere.
+    #[must_use]
+    pub fn again(&self, cause: Cause, now: u64) -> Self {
+        let mut again = Self::new(self.request.clone(), self.born, self.limits);
+        let mut old = self.lock();
+        old.moved_on = true;
+        again.avoids = old.last_worker;
+        again.queued_at = AtomicU64::new(now);
+        let state = again.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        (state.entered_before, state.handed_before) = (old.entered_before + 1, old.handed_before);
+        (state.earlier, state.last_worker) = (Some(cause), old.last_worker);
+        drop(old);
+        again
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -217,6 +245,7 @@ impl Exchange {
         state.reached = Reached::Queued;
         if reached == Reached::Entered {
             state.entered_before += 1;
+            state.earlier = Some(Cause::WorkerDied);
         } else {
             state.handed_before += 1;
         }
@@ -389,7 +418,7 @@ impl Exchange {
     pub fn fail(&self, cause: Cause) {
         let mut state = self.lock();
         if !state.over && !state.abandoned {
-            let told = failover::told(cause, state.entered_before);
+            let told = failover::told(cause, state.earlier);
             if told != cause {
                 state.reached = Reached::Entered;
             }
@@ -405,6 +434,7 @@ impl Exchange {
     pub fn fate(&self) -> Fate {
         let state = self.lock();
         match state.failed {
+            _ if state.moved_on => Fate::MovedOn,
             Some(cause) => Fate::Failed(cause),
             None if state.over => Fate::Answered,
             None if state.abandoned => Fate::Abandoned,
@@ -449,9 +479,21 @@ impl Exchange {
         self.lock().last_worker
     }
 
-    pub fn traits(&self) -> RequestTraits {
+    /// What decides about a further try.
+    pub fn traits(&self, now: u64) -> RequestTraits {
         let state = self.lock();
-        self.request.traits(state.entered_before, state.handed_before, state.body_started)
+        RequestTraits {
+            is_idempotent: self.request.is_idempotent(),
+            is_replayable: !state.body_started,
+            entered_before: state.entered_before,
+            handed_before: state.handed_before,
+            age: Duration::from_nanos(now.saturating_sub(self.born)),
+        }
+    }
+
+    /// How many tries of the request came to nothing after the application was entered.
+    pub fn retries(&self) -> u32 {
+        self.lock().entered_before
     }
 }
 

@@ -1,6 +1,7 @@
 //! From the decision "the application answers" to a worker's answer.
 
 pub mod balance;
+pub mod budget;
 mod cells;
 pub mod conversation;
 pub mod error;
@@ -12,6 +13,8 @@ pub mod pool;
 #[cfg(test)]
 pub(crate) mod rehearsal;
 pub mod request;
+mod retry;
+pub mod signs;
 mod spool;
 mod sweep;
 pub mod watch;
@@ -27,8 +30,8 @@ pub struct Settings {
     pub queue_timeout: Duration,
     /// Longest time the application may take until its answer starts → 504 (gunicorn: `timeout`). Zero is no limit.
     pub request_timeout: Duration,
-    /// Attempts on another worker when that is provably safe.
-    pub retries: u32,
+    /// When another worker is asked.
+    pub failover: failover::Policy,
     /// Response bytes kept in memory for a slow client before a temporary file takes over.
     pub response_memory: usize,
     /// Longest response that is taken off a WSGI worker for a slow client (nginx: `proxy_max_temp_file_size`).
@@ -45,7 +48,7 @@ impl Default for Settings {
             queue_size: 1024,
             queue_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(60),
-            retries: 1,
+            failover: failover::Policy::default(),
             response_memory: 1 << 20,
             response_file_max: 1 << 30,
             body_memory: 64 << 10,

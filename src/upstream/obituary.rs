@@ -31,7 +31,7 @@ pub(super) enum End {
 impl End {
     fn text(self) -> &'static str {
         match self {
-            Self::GivenToAnother => "given to another worker",
+            Self::GivenToAnother | Self::Ended(Fate::MovedOn) => "given to another worker",
             Self::CutOff => "its answer is cut off",
             Self::Ended(Fate::Answered) => "had its whole answer",
             Self::Ended(Fate::Abandoned) => "its client had left",

@@ -5,11 +5,10 @@
 
 use super::Settings;
 use super::balance::{self, Candidate, ServiceTime};
-use super::cells::Orphan;
+use super::budget::Budget;
 pub use super::conversation::{Conversation, Sender};
 use super::error::{Cause, Reached, UpstreamError};
 use super::exchange::{Exchange, SpoolLimits};
-use super::failover::{self, Decision};
 use super::link::{self, Link, Turn};
 use super::obituary::{self, End, Inside};
 use super::request::EncodedRequest;
@@ -95,7 +94,9 @@ impl MemberEntry {
 pub(super) struct State {
     pub(super) members: Vec<MemberEntry>,
     pub(super) queue: VecDeque<Arc<Exchange>>,
-    is_closed: bool,
+    pub(super) is_closed: bool,
+    /// How many tries more there may be.
+    pub(super) budget: Budget,
     pub(super) rhythm: Rhythm,
     /// When deadlines are looked at next.
     pub(super) deadlines_at: u64,
@@ -180,7 +181,8 @@ impl Pool {
         if state.is_closed {
             return Err(refusal(Cause::Unavailable));
         }
-        if state.queue.is_empty() && state.hand(&exchange, now) {
+        state.budget.note_request(now);
+        if state.is_next() && state.hand(&exchange, now) {
             // On its way.
         } else if state.queue.len() < settings.queue_size {
             state.queue.push_back(Arc::clone(&exchange));
@@ -323,7 +325,7 @@ impl Pool {
         let mut again = Vec::new();
         let mut inside = Vec::new();
         for orphan in link.close() {
-            let end = self.bury(&state, &orphan, now);
+            let end = self.bury(&mut state, &orphan, now);
             if end == End::GivenToAnother {
                 again.push(Arc::clone(&orphan.exchange));
             }
@@ -340,51 +342,29 @@ impl Pool {
         }
     }
 
-    /// Decides about a request whose worker is gone, and does what is decided, except that it does not queue it again.
-    fn bury(&self, state: &State, orphan: &Orphan, now: u64) -> End {
-        let exchange = &orphan.exchange;
-        if exchange.is_settled() {
-            return End::Ended(exchange.fate());
-        }
-        let reached = match (exchange.reached(), orphan.entered_at) {
-            (Reached::Answering, _) => Reached::Answering,
-            (_, Some(_)) => Reached::Entered,
-            (_, None) => Reached::Handed,
-        };
-        let decision = failover::decide(Cause::WorkerDied, reached, exchange.traits(), self.settings().retries);
-        if decision == Decision::Retry && !state.is_closed && exchange.unbind_after_death(reached) {
-            exchange.queue_again(now);
-            return End::GivenToAnother;
-        }
-        if reached == Reached::Entered {
-            exchange.set_entered();
-        }
-        // It was not executed, and would have been given to another worker if the server were not stopping.
-        let is_untouched = decision == Decision::Retry && reached == Reached::Handed && state.is_closed;
-        exchange.fail(if is_untouched { Cause::Unavailable } else { Cause::WorkerDied });
-        if reached == Reached::Answering { End::CutOff } else { End::Ended(exchange.fate()) }
-    }
-
     /// The client of this exchange has left, or has all it wanted.
     pub(super) fn abandon(&self, exchange: &Arc<Exchange>) {
         let now = self.now();
-        // Under the pool's lock no request changes its place.
-        let mut state = self.lock();
-        match exchange.abandon() {
-            None => state.queue.retain(|waiting| !Arc::ptr_eq(waiting, exchange)),
-            Some(binding) => {
-                if binding.link.cancel(&binding, now)
-                    && let Some(member) = state.member(binding.link.worker())
-                {
-                    member.in_flight = member.in_flight.saturating_sub(1);
-                    state.settle(now);
-                }
-            }
-        }
+        self.lock().abandon(exchange, now);
     }
 }
 
 impl State {
+    /// Nobody waits for this exchange any more. Under the pool's lock no request changes its place.
+    pub(super) fn abandon(&mut self, exchange: &Arc<Exchange>, now: u64) {
+        match exchange.abandon() {
+            None => self.queue.retain(|waiting| !Arc::ptr_eq(waiting, exchange)),
+            Some(binding) => {
+                if binding.link.cancel(&binding, now)
+                    && let Some(member) = self.member(binding.link.worker())
+                {
+                    member.in_flight = member.in_flight.saturating_sub(1);
+                    self.settle(now);
+                }
+            }
+        }
+    }
+
     fn member(&mut self, worker: WorkerNumber) -> Option<&mut MemberEntry> {
         self.members.iter_mut().find(|member| member.link.worker() == worker)
     }
@@ -392,7 +372,9 @@ impl State {
     /// Hands a request to the best worker. False when it has to wait.
     fn hand(&mut self, exchange: &Arc<Exchange>, now: u64) -> bool {
         let thread = THREAD.get();
-        while let Some(index) = balance::choose(self.members.iter().map(|member| member.candidate(thread))) {
+        let avoided = self.avoided(exchange);
+        let candidate = |member: &MemberEntry| member.candidate(thread).unless(avoided == Some(member.link.worker()));
+        while let Some(index) = balance::choose(self.members.iter().map(candidate)) {
             let member = &mut self.members[index];
             if member.link.hand(exchange, now) {
                 member.in_flight += 1;
@@ -407,7 +389,7 @@ impl State {
     }
 
     /// Sees to it that the pool is looked at often enough.
-    fn hasten(&mut self, rhythm: Rhythm) {
+    pub(super) fn hasten(&mut self, rhythm: Rhythm) {
         if self.rhythm < rhythm {
             self.rhythm = rhythm;
             self.ticker.notify_one();
@@ -423,10 +405,16 @@ impl State {
 
     /// After a place became free: hands out what waits, and lets drained workers go.
     pub(super) fn settle(&mut self, now: u64) {
-        while let Some(exchange) = self.queue.pop_front() {
+        let mut place = 0;
+        while let Some(exchange) = self.queue.remove(place) {
             if !self.hand(&exchange, now) {
-                self.queue.push_front(exchange);
-                break;
+                let is_choosy = exchange.avoids.is_some();
+                self.queue.insert(place, exchange);
+                if !is_choosy {
+                    break;
+                }
+                // What it does not want, the next one may.
+                place += 1;
             }
         }
         for member in &mut self.members {

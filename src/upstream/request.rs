@@ -1,6 +1,5 @@
 //! A request as it goes over the wire, kept until its answer has begun so that it can be handed out again.
 
-use super::failover::RequestTraits;
 use bytes::{Bytes, BytesMut};
 use monoceros_wire::codec::FieldTooLong;
 use monoceros_wire::frame::{FLAG_END, Kind, StreamId};
@@ -20,8 +19,8 @@ pub enum RequestBody {
     Stream,
 }
 
-/// An encoded request.
-#[derive(Debug)]
+/// An encoded request. A clone shares head and body.
+#[derive(Debug, Clone)]
 pub struct EncodedRequest {
     head: Bytes,
     body: RequestBody,
@@ -69,8 +68,13 @@ impl EncodedRequest {
         format!("{} {}{more}", method.escape_ascii(), shown.escape_ascii())
     }
 
-    /// What decides about a second hand-out.
-    pub fn traits(&self, entered_before: u32, handed_before: u32, body_started: bool) -> RequestTraits {
-        RequestTraits { is_idempotent: self.is_idempotent, is_replayable: !body_started, entered_before, handed_before }
+    /// Its body comes piece by piece, through the exchange.
+    pub fn is_streamed(&self) -> bool {
+        matches!(self.body, RequestBody::Stream)
+    }
+
+    /// Repeating it does no harm.
+    pub fn is_idempotent(&self) -> bool {
+        self.is_idempotent
     }
 }

@@ -40,7 +40,7 @@ def test_an_upload_may_take_longer_than_the_application() -> None:
 
 
 def test_an_event_loop_that_is_blocked_for_ever_is_replaced_though_nobody_waits() -> None:
-    with Server("plain_asgi:app", "--timeout", "1s", workers=1) as server:
+    with Server("plain_asgi:app", "--timeout", "3s", workers=1) as server:
         before = server.wait_for_workers(1)
         os.kill(before[0], signal.SIGSTOP)
         for _ in range(5):

@@ -186,7 +186,7 @@ impl World {
                     assert_eq!(last, None, "{number:?} got 503 and was executed");
                 }
                 Cause::Raised | Cause::Incomplete => assert!(asked.has_raised, "{number:?} got 500"),
-                Cause::Unsupported | Cause::TooLarge => panic!("{number:?}: {cause:?}"),
+                Cause::Unsupported | Cause::TooLarge | Cause::Unwanted(_) => panic!("{number:?}: {cause:?}"),
             },
         }
     }

@@ -8,6 +8,7 @@ use crate::supervisor::state::{
     Action, Event, GenerationNumber, Jitter, LINK_ENDED, Outcome as End, Policy, Saying, Supervisor,
 };
 use crate::upstream;
+use crate::upstream::failover::Policy as FailoverPolicy;
 use crate::upstream::rehearsal::Rehearsal;
 use monoceros_wire::message::{BootFailure, Interface};
 use monoceros_wire::page::Page;
@@ -117,7 +118,8 @@ impl World {
             queue_size: 40,
             queue_timeout: Duration::from_millis(800),
             request_timeout: REQUEST_TIMEOUT,
-            retries: RETRIES,
+            // The budget has tables of its own.
+            failover: FailoverPolicy { retries: RETRIES, budget: 100, ..FailoverPolicy::default() },
             ..upstream::Settings::default()
         };
         let now = Instant::now();
