@@ -24,6 +24,7 @@ const PURE: &[&str] = &[
     "upstream/signs.rs",
     "upstream/watch.rs",
     "supervisor/state",
+    "front/bypass.rs",
     "front/gate",
     "front/files/path.rs",
     "front/files/range.rs",

@@ -3,11 +3,13 @@
 use super::reconfigure::Facts;
 use super::signals::Wish;
 use super::upgrade::Step;
-use crate::config::table::WORKERS_MAX;
-use crate::control::protocol::{Command, Reply, Status, Worker};
+use crate::config::table::{BYPASS_RULE, WORKERS_MAX};
+use crate::control::protocol::{Command, Mode, Reply, Status, Worker};
 use crate::control::server::Handler;
 use crate::front::accept::Placement;
+use crate::front::bypass::Bypass;
 use crate::front::health::Health;
+use crate::front::maintenance::{MESSAGE, Notice};
 use crate::supervisor::{Demand, Progress, Snapshot};
 use crate::upstream::pool::Pool;
 use arc_swap::ArcSwap;
@@ -15,6 +17,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+
+/// When nobody says how long maintenance takes.
+const RETRY_AFTER: Duration = Duration::from_mins(5);
 
 type Replies = mpsc::UnboundedSender<Reply>;
 
@@ -39,6 +44,9 @@ impl Handler for Commands {
             Command::RestartWorker { worker } => self.restart(worker).await,
             Command::Upgrade => self.upgrade(&replies).await,
             Command::Drain { on, stop_after } => self.drain(on, stop_after),
+            Command::Maintenance { mode, retry_after, message, bypass } => {
+                self.maintain(mode, retry_after, message, &bypass)
+            }
             Command::Stop { quickly } => self.stop(quickly),
         };
         // Whoever asked may have gone.
@@ -89,6 +97,7 @@ impl Commands {
             connections: self.placement.open(),
             generation: snapshot.generation,
             workers_wanted: snapshot.wanted,
+            maintenance: self.health.maintenance().notice().is_some(),
             queue: load.queued,
             workers: workers.collect(),
         })))
@@ -177,6 +186,37 @@ impl Commands {
         };
         tracing::info!("drain: {text}");
         Ok(done(text))
+    }
+
+    fn maintain(&self, mode: Mode, retry_after: Option<u64>, message: Option<String>, bypass: &[String]) -> Last {
+        let maintenance = self.health.maintenance();
+        match mode {
+            Mode::On => {
+                let retry_after = retry_after.map_or(RETRY_AFTER, Duration::from_secs);
+                let rule = |text: &String| {
+                    let expected = BYPASS_RULE.expected();
+                    Bypass::parse(text).ok_or_else(|| failed(&format!("{text:?} lets nobody in; expected: {expected}")))
+                };
+                let bypass = bypass.iter().map(rule).collect::<Result<_, _>>()?;
+                let message = message.unwrap_or_else(|| MESSAGE.to_owned());
+                maintenance.begin(Notice { retry_after, message, bypass });
+                tracing::warn!("maintenance: new requests get 503 until `monoceros maintenance off`");
+                Ok(done("maintenance is on".to_owned()))
+            }
+            Mode::Off => {
+                if maintenance.end() {
+                    tracing::info!("maintenance has ended");
+                }
+                Ok(done("maintenance is off".to_owned()))
+            }
+            Mode::Status => Ok(done(match maintenance.notice() {
+                Some(notice) => {
+                    let seconds = notice.retry_after.as_secs();
+                    format!("maintenance is on, Retry-After {seconds} s: {}", notice.message)
+                }
+                None => "maintenance is off".to_owned(),
+            })),
+        }
     }
 
     fn stop(&self, quickly: bool) -> Last {

@@ -2,6 +2,7 @@
 
 use super::problem::{StartError, StartProblem};
 use crate::config::Settings;
+use crate::front::error_pages::ErrorPages;
 use crate::front::files::Files;
 use crate::front::inherited::Inherited;
 use crate::front::listener::Listeners;
@@ -17,6 +18,7 @@ pub(super) struct Ground {
     /// Which interpreter, and how it is described.
     pub(super) python: (PathBuf, String),
     pub(super) files: Files,
+    pub(super) error_pages: ErrorPages,
     pub(super) tls: Option<Arc<rustls::ServerConfig>>,
     pub(super) access: AccessLog,
 }
@@ -47,6 +49,10 @@ pub(super) fn open(settings: &mut Settings, present: Present, problems: &mut Vec
         None => None,
     };
     let files = collect(Files::open(&settings.front.files), problems);
+    let error_pages = match &settings.front.error_pages {
+        Some(directory) => collect(ErrorPages::read(directory), problems),
+        None => Some(ErrorPages::default()),
+    };
     let temporary = crate::sys::unnamed_file()
         .map_err(|source| vec![StartProblem::TemporaryFiles { directory: std::env::temp_dir(), source }]);
     collect(temporary, problems);
@@ -60,9 +66,9 @@ pub(super) fn open(settings: &mut Settings, present: Present, problems: &mut Vec
     for warning in tls.iter().flat_map(|tls| &tls.warnings) {
         tracing::warn!("{warning}");
     }
-    match (python, files, access) {
-        (Some(python), Some(files), Some(access)) if problems.is_empty() => {
-            Some(Ground { python, files, tls: tls.map(|tls| tls.config), access })
+    match (python, files, error_pages, access) {
+        (Some(python), Some(files), Some(error_pages), Some(access)) if problems.is_empty() => {
+            Some(Ground { python, files, error_pages, tls: tls.map(|tls| tls.config), access })
         }
         _ => None,
     }

@@ -26,6 +26,7 @@ pub use upgrade::Program;
 use crate::config::{Resolved, Settings};
 use crate::front::accept::{self, FrontThread};
 use crate::front::drain::Drain;
+use crate::front::error_pages::ErrorPages;
 use crate::front::files::Files;
 use crate::front::health::Health;
 use crate::front::pipeline::Pipeline;
@@ -80,7 +81,8 @@ pub fn run(resolved: Resolved, mut origin: Origin) -> Result<(), StartError> {
     ground::announce(&ground, (&clients, &operators), &settings);
     let health = Arc::new(Health::new(Arc::clone(&pool)));
     let access = ground.access.clone();
-    let site = pipeline(&settings, ground.files, Arc::clone(&pool), ground.access, Arc::clone(&health));
+    let site =
+        pipeline(&settings, (ground.files, ground.error_pages), Arc::clone(&pool), ground.access, Arc::clone(&health));
     let site = Arc::new(Site::new(site));
     let (stage, stages) = watch::channel(Stage::Waiting);
     let threads: Vec<RunningThread> = threads
@@ -111,7 +113,13 @@ pub fn run(resolved: Resolved, mut origin: Origin) -> Result<(), StartError> {
 }
 
 /// The request path of a configuration.
-fn pipeline(settings: &Settings, files: Files, pool: Arc<Pool>, access: AccessLog, health: Arc<Health>) -> Pipeline {
+fn pipeline(
+    settings: &Settings,
+    (files, error_pages): (Files, ErrorPages),
+    pool: Arc<Pool>,
+    access: AccessLog,
+    health: Arc<Health>,
+) -> Pipeline {
     Pipeline {
         files,
         pool,
@@ -120,6 +128,8 @@ fn pipeline(settings: &Settings, files: Files, pool: Arc<Pool>, access: AccessLo
         access,
         health,
         health_path: settings.front.health_path.clone(),
+        error_pages,
+        maintenance_bypass: settings.front.maintenance_bypass.clone(),
     }
 }
 

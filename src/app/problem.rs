@@ -1,5 +1,6 @@
 //! Why the server could not start, or stopped serving.
 
+use crate::front::error_pages::PageError;
 use crate::front::files::FileSetupError;
 use crate::front::listener::BindError;
 use crate::front::tls::{self, TlsError};
@@ -21,6 +22,8 @@ pub enum StartProblem {
     DevelopmentCertificate(#[from] tls::DevelopmentCertificateError),
     #[error(transparent)]
     Files(#[from] FileSetupError),
+    #[error(transparent)]
+    ErrorPages(#[from] PageError),
     #[error("the access log cannot be opened: {0}")]
     AccessLog(#[source] io::Error),
     #[error("the control socket cannot be made at {}: {source}", path.display())]

@@ -142,7 +142,7 @@ impl Running {
         self.pool.set_settings(settings.upstream.clone());
         self.access = ground.access.clone();
         let (pool, health) = (Arc::clone(&self.pool), Arc::clone(&self.health));
-        self.site.replace(super::pipeline(&settings, ground.files, pool, ground.access, health));
+        self.site.replace(super::pipeline(&settings, (ground.files, ground.error_pages), pool, ground.access, health));
         match self.open(plans) {
             Ok(plans) => {
                 clients.adopt(plans.0);

@@ -1,11 +1,11 @@
 //! Commands for a running server: `monoceros status`, `reload`, `scale`, `restart-worker`, `upgrade`, `drain`,
-//! `stop`.
+//! `maintenance`, `stop`.
 
 use super::report::{EXIT_CONFIGURATION, EXIT_FAILURE, Report};
 use crate::config::duration;
 use crate::control::client::{self, ControlError, Target};
 use crate::control::place;
-use crate::control::protocol::{Command as Order, Reply, Status};
+use crate::control::protocol::{Command as Order, Mode, Reply, Status};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -15,13 +15,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 /// The commands and what they do.
-pub(super) const COMMANDS: [(&str, &str); 7] = [
+pub(super) const COMMANDS: [(&str, &str); 8] = [
     ("status", "Show the workers of a running server and what they do"),
     ("reload", "Read the configuration again, load the application anew; mistakes change nothing"),
     ("scale", "From now on so many workers"),
     ("restart-worker", "Replace one worker, a new one first"),
     ("upgrade", "Replace the program by its new version, without refusing a connection"),
     ("drain", "Be not ready for balancers, but serve everything; `drain off` takes it back"),
+    ("maintenance", "Let nobody in but those on the bypass list: everybody else gets 503 and a page"),
     ("stop", "Stop gracefully"),
 ];
 
@@ -66,6 +67,12 @@ fn send(name: &str, given: &ArgMatches) -> Result<ExitCode, ControlError> {
         "drain" => Order::Drain {
             on: given.get_one::<String>("state").is_none_or(|state| state == "on"),
             stop_after: given.get_one::<Duration>("for").map(Duration::as_secs_f64),
+        },
+        "maintenance" => Order::Maintenance {
+            mode: given.get_one::<String>("mode").map_or(Mode::Status, |mode| mode_named(mode)),
+            retry_after: given.get_one::<Duration>("retry-after").map(Duration::as_secs),
+            message: given.get_one::<String>("message").cloned(),
+            bypass: given.get_many::<String>("bypass").into_iter().flatten().cloned().collect(),
         },
         _ => Order::Stop { quickly: given.get_flag("quickly") },
     };
@@ -116,6 +123,9 @@ fn table(status: &Status) -> String {
         let _ = writeln!(text, "listening on {address}");
     }
     let _ = writeln!(text, "{} open connections, {} requests wait for a worker\n", status.connections, status.queue);
+    if status.maintenance {
+        let _ = writeln!(text, "in maintenance: only those on the bypass list are let in\n");
+    }
     let _ = writeln!(text, "worker      pid  generation  state     busy         answered  memory  age");
     for worker in &status.workers {
         let _ = writeln!(
@@ -165,6 +175,7 @@ fn command() -> Command {
                     .value_parser(|text: &str| duration::parse(text).ok_or("a time such as 30s or 5m"))
                     .help("Stop gracefully after this time"),
             ),
+            "maintenance" => subcommand.args(maintenance()),
             "stop" => subcommand.arg(
                 Arg::new("quickly").long("quickly").action(ArgAction::SetTrue).help("Cut off what is still going on"),
             ),
@@ -172,6 +183,30 @@ fn command() -> Command {
         }
     });
     Command::new("monoceros").subcommands(subcommands).subcommand_required(true).max_term_width(100)
+}
+
+fn mode_named(name: &str) -> Mode {
+    match name {
+        "on" => Mode::On,
+        "off" => Mode::Off,
+        _ => Mode::Status,
+    }
+}
+
+fn maintenance() -> [Arg; 4] {
+    let time = |text: &str| duration::parse(text).ok_or("expected a time such as 30s or 10m");
+    [
+        Arg::new("mode").value_name("on|off|status").required(true).value_parser(["on", "off", "status"]),
+        Arg::new("retry-after")
+            .long("retry-after")
+            .value_name("TIME")
+            .value_parser(time)
+            .help("When clients may come back: the Retry-After of the answer; 5m if not given"),
+        Arg::new("message").long("message").value_name("TEXT").help("What the page says"),
+        Arg::new("bypass").long("bypass").value_name("RULE").action(ArgAction::Append).help(
+            "Who is let in besides --maintenance-bypass: 10.0.0.0/8, /path, cookie:NAME=VALUE or header:NAME=VALUE",
+        ),
+    ]
 }
 
 /// Which server, and how to show its replies.

@@ -47,6 +47,8 @@ pub enum Key {
     Backlog,
     FrontThreads,
     StaticDir,
+    ErrorPages,
+    MaintenanceBypass,
     MaxBody,
     MaxHeaderSize,
     MaxHeaders,

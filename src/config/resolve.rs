@@ -8,6 +8,7 @@ use super::layer::Given;
 use super::reader::Reader;
 use super::{Settings, Surroundings, application, failover, listening, size};
 use crate::control;
+use crate::front::bypass::Bypass;
 use crate::front::{self, files, limits};
 use crate::supervisor;
 use crate::telemetry::{self, AccessLog, Level};
@@ -135,6 +136,8 @@ fn front(reader: &mut Reader<'_>, certificates: Option<&Certificates>) -> (front
         admin_binds: listening::read_admin(reader, &binds),
         health_path: reader.one(Key::HealthPath).and_then(|given| prefix(reader, Key::HealthPath, given)),
         drain_delay: reader.duration(Key::DrainDelay),
+        error_pages: reader.one(Key::ErrorPages).map(|given| reader.directory(Key::ErrorPages, given, &given.text)),
+        maintenance_bypass: maintenance_bypass(reader),
         binds,
         threads: reader.count(Key::FrontThreads),
         backlog: reader.count(Key::Backlog),
@@ -143,6 +146,18 @@ fn front(reader: &mut Reader<'_>, certificates: Option<&Certificates>) -> (front
         files: files(reader),
     };
     (settings, unused.then_some(Warning::UnusedCertificates).into_iter().collect())
+}
+
+fn maintenance_bypass(reader: &mut Reader<'_>) -> Vec<Bypass> {
+    let given = reader.all(Key::MaintenanceBypass).iter();
+    let rule = |given: &Given| {
+        let rule = Bypass::parse(&given.text);
+        if rule.is_none() {
+            reader.invalid(Key::MaintenanceBypass, given, None);
+        }
+        rule
+    };
+    given.filter_map(rule).collect()
 }
 
 fn limits(reader: &mut Reader<'_>) -> limits::Settings {

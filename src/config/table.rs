@@ -16,6 +16,7 @@ pub const GROUPS: &[Group] = &[
     Group { heading: "Workers", options: WORKERS },
     Group { heading: "Listening and TLS", options: LISTENING },
     Group { heading: "Static files", options: STATIC_FILES },
+    Group { heading: "Error pages and maintenance", options: ERROR_PAGES },
     Group { heading: "Limits and time-outs", options: LIMITS },
     Group { heading: "Logging", options: LOGGING },
 ];
@@ -75,6 +76,10 @@ const APPLICATION_FORM: Kind = Kind::Text("module, module:attribute or module:fa
 const DIRECTORY: Kind = Kind::Text("an existing directory");
 const PEM_FILE: Kind = Kind::Text("an existing PEM file");
 const PATH_PREFIX: Kind = Kind::Text("a path that begins with a slash");
+
+/// Who is let in during maintenance.
+pub const BYPASS_RULE: Kind =
+    Kind::Text("an address such as 10.0.0.0/8 or ::1, a path such as /health, cookie:NAME=VALUE or header:NAME=VALUE");
 
 /// What makes another worker try.
 const RETRY_SIGN: Kind = Kind::Text(
@@ -266,6 +271,17 @@ const STATIC_FILES: &[Definition] =
         .example("/static=staticfiles")
         .meaning("Serve the files of DIR under URL, /static if none is named; repeatable")
         .peer("nginx: location, alias")];
+
+const ERROR_PAGES: &[Definition] = &[
+    option(Key::ErrorPages, "server.error_pages", "error-pages", "DIR", DIRECTORY)
+        .example("error_pages")
+        .meaning("Pages for failures: 503.html, 5xx.html, 4xx.html, error.html, maintenance.html")
+        .peer("nginx: error_page"),
+    option(Key::MaintenanceBypass, "server.maintenance_bypass", "maintenance-bypass", "RULE", BYPASS_RULE)
+        .many()
+        .example("10.0.0.0/8")
+        .meaning("Who is let in during maintenance; repeatable"),
+];
 
 const LIMITS: &[Definition] = &[
     option(Key::MaxBody, "limits.max_body", "max-body", "SIZE", size(0, TERABYTE))

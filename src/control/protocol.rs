@@ -30,11 +30,33 @@ pub enum Command {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         stop_after: Option<f64>,
     },
+    /// Everybody but those who are let in gets 503, from now on or no more.
+    Maintenance {
+        mode: Mode,
+        /// In seconds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retry_after: Option<u64>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        message: Option<String>,
+        /// Rules as in `--maintenance-bypass`, besides those of the configuration.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        bypass: Vec<String>,
+    },
     Stop {
         /// Break off what is going on.
         #[serde(default)]
         quickly: bool,
     },
+}
+
+/// Of maintenance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    On,
+    Off,
+    /// Only tell.
+    Status,
 }
 
 /// What the server answers.
@@ -77,6 +99,9 @@ pub struct Status {
     /// The load of the application that all workers should be of.
     pub generation: u32,
     pub workers_wanted: u32,
+    /// Only some are let in.
+    #[serde(default)]
+    pub maintenance: bool,
     /// Requests that wait for a worker.
     pub queue: usize,
     pub workers: Vec<Worker>,

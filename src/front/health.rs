@@ -3,6 +3,7 @@
 
 use super::body::Body;
 use super::files::ALLOWED_METHODS;
+use super::maintenance::Maintenance;
 use super::rescue::{self, Asker, Failure};
 use crate::upstream::pool::{Load, Pool};
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
@@ -41,11 +42,13 @@ pub struct Health {
     pool: Arc<Pool>,
     is_leaving: AtomicBool,
     is_drained: AtomicBool,
+    maintenance: Maintenance,
 }
 
 impl Health {
     pub fn new(pool: Arc<Pool>) -> Self {
-        Self { pool, is_leaving: AtomicBool::new(false), is_drained: AtomicBool::new(false) }
+        let (is_leaving, is_drained) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { pool, is_leaving, is_drained, maintenance: Maintenance::default() }
     }
 
     /// From now on the server is not ready, so that balancers send nothing more before it stops.
@@ -56,6 +59,11 @@ impl Health {
     /// The same until it is taken back; the server does not stop.
     pub fn set_drained(&self, is_drained: bool) {
         self.is_drained.store(is_drained, Ordering::Relaxed);
+    }
+
+    /// Maintenance is a state of the server, not of one configuration.
+    pub fn maintenance(&self) -> &Maintenance {
+        &self.maintenance
     }
 
     fn is_ready(&self, load: &Load) -> bool {
@@ -69,7 +77,15 @@ impl Health {
         }
         let (status, kind, text) = match question {
             Question::Live => (StatusCode::OK, PLAIN, "alive\n".to_owned()),
-            Question::Ready if self.is_ready(&self.pool.load()) => (StatusCode::OK, PLAIN, "ready\n".to_owned()),
+            // In maintenance too: a server that is not ready would get no client to show the page to.
+            Question::Ready if self.is_ready(&self.pool.load()) => {
+                let is_in_maintenance = self.maintenance.notice().is_some();
+                (
+                    StatusCode::OK,
+                    PLAIN,
+                    if is_in_maintenance { "ready, in maintenance\n" } else { "ready\n" }.to_owned(),
+                )
+            }
             Question::Ready => (StatusCode::SERVICE_UNAVAILABLE, PLAIN, "not ready\n".to_owned()),
             Question::Status => (StatusCode::OK, JSON, self.status()),
         };
@@ -95,6 +111,7 @@ impl Health {
             .collect();
         let status = json!({
             "ready": self.is_ready(&load),
+            "maintenance": self.maintenance.notice().is_some(),
             "serving": load.serving,
             "in_flight": load.in_flight,
             "queued": load.queued,

@@ -3,9 +3,11 @@
 pub mod accept;
 pub mod admin;
 pub mod body;
+pub mod bypass;
 mod connection;
 mod descriptors;
 pub mod drain;
+pub mod error_pages;
 mod exchange;
 pub mod files;
 mod forward;
@@ -19,6 +21,7 @@ mod inspect;
 pub mod intake;
 pub mod limits;
 pub mod listener;
+pub mod maintenance;
 pub mod pipeline;
 pub mod redirect;
 mod reply;
@@ -55,6 +58,10 @@ pub struct Settings {
     pub admin_binds: Vec<Bind>,
     /// The path under which clients may ask for `live` and `ready`, without a slash at its end.
     pub health_path: Option<String>,
+    /// Directory with pages for failures.
+    pub error_pages: Option<PathBuf>,
+    /// Who is let in during maintenance.
+    pub maintenance_bypass: Vec<bypass::Bypass>,
     /// From "not ready any more" to the end of accepting.
     pub drain_delay: std::time::Duration,
 }

@@ -1,7 +1,9 @@
 //! The request path, read from top to bottom.
 
 use super::body::Body;
+use super::bypass::Bypass;
 use super::drain::Shutdown;
+use super::error_pages::ErrorPages;
 use super::files::{ALLOWED_METHODS, Files, Outcome};
 use super::health::{Health, Question};
 use super::hints::EarlyHints;
@@ -37,6 +39,10 @@ pub struct Pipeline {
     pub health: Arc<Health>,
     /// The path under which clients may ask for `live` and `ready`.
     pub health_path: Option<String>,
+    /// Pages of the site for failures.
+    pub error_pages: ErrorPages,
+    /// Who is let in during maintenance.
+    pub maintenance_bypass: Vec<Bypass>,
 }
 
 /// Who served a request of an application, for the access log.
@@ -65,7 +71,7 @@ impl Answer for Pipeline {
         let mut served = Served::default();
         let response = match self.route(&connection, &mut parts, body, &mut served).await {
             Ok(response) => response,
-            Err(failure) => rescue::page(&failure, &asker),
+            Err(failure) => rescue::site_page(&failure, &asker, &self.error_pages),
         };
         match entry {
             Some(entry) => Self::log(entry, &served, response),
@@ -88,6 +94,9 @@ impl Pipeline {
         body: Incoming,
         served: &mut Served,
     ) -> Result<Response<Body>, Failure> {
+        if let Some(notice) = self.health.maintenance().stops(&connection.peer, parts, &self.maintenance_bypass) {
+            return Err(Failure::Maintenance(notice));
+        }
         if let Some(opening) = handshake::examine(parts, &self.websocket).map_err(Failure::WebSocket)? {
             return self.open_websocket(connection, parts, &opening, served).await;
         }

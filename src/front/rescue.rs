@@ -1,15 +1,19 @@
 //! The one place where a failure becomes a status and a page.
 
 use super::body::Body;
+use super::error_pages::ErrorPages;
 use super::gate::Refusal;
 use super::intake::IntakeError;
+use super::maintenance::Notice;
 use super::websocket::handshake;
 use crate::upstream::error::{Cause, UpstreamError};
 use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Method, Response, StatusCode, Version, request};
 use std::borrow::Cow;
+use std::sync::Arc;
 
 const TEMPLATE: &str = include_str!("../../static/error.html");
+const MAINTENANCE: &str = include_str!("../../static/maintenance.html");
 
 /// Why a request gets no answer of its own, and whose fault it is.
 #[derive(Debug)]
@@ -33,6 +37,8 @@ pub enum Failure {
     Intake(IntakeError),
     /// The application's, the worker's, or nobody was free.
     Upstream(UpstreamError),
+    /// Nobody's: the operator works on the site.
+    Maintenance(Arc<Notice>),
     /// Ours.
     Internal,
 }
@@ -132,6 +138,7 @@ impl Failure {
             Self::Intake(IntakeError::Timeout(_)) => StatusCode::REQUEST_TIMEOUT,
             Self::Intake(IntakeError::Broken(_)) => StatusCode::BAD_REQUEST,
             Self::Upstream(error) => not_answered(error.cause),
+            Self::Maintenance(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Intake(IntakeError::Storage(_)) | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -151,6 +158,7 @@ impl Failure {
             Self::Intake(IntakeError::Timeout(_)) => "The request body did not arrive in time.".into(),
             Self::Intake(IntakeError::Broken(_)) => "The request body is malformed or incomplete.".into(),
             Self::Upstream(error) => told(error.cause).into(),
+            Self::Maintenance(notice) => notice.message.clone().into(),
             Self::Intake(IntakeError::Storage(_)) | Self::Internal => {
                 "The server failed to answer this request.".into()
             }
@@ -160,6 +168,8 @@ impl Failure {
     /// Seconds after which it is worth to ask again.
     fn retry_after(&self) -> Option<u32> {
         match self {
+            // A part of a second counts as one.
+            Self::Maintenance(notice) => u32::try_from(notice.retry_after.as_millis().div_ceil(1000)).ok(),
             Self::Upstream(UpstreamError { cause: Cause::Unavailable, .. }) => Some(5),
             Self::Upstream(UpstreamError {
                 cause: Cause::QueueFull | Cause::QueueTimeout | Cause::Unwanted(503),
@@ -223,10 +233,24 @@ fn refused(refusal: Refusal) -> StatusCode {
     }
 }
 
-/// The page for a failure.
+/// The built-in page for a failure.
 pub fn page(failure: &Failure, asker: &Asker) -> Response<Body> {
+    respond(failure, *asker, None)
+}
+
+/// The page of the site for a failure, or the built-in one.
+pub fn site_page(failure: &Failure, asker: &Asker, pages: &ErrorPages) -> Response<Body> {
+    let own = match failure {
+        _ if asker.format != Format::Html => None,
+        Failure::Maintenance(_) => pages.for_maintenance(),
+        _ => pages.for_status(failure.status()),
+    };
+    respond(failure, *asker, own)
+}
+
+fn respond(failure: &Failure, asker: Asker, own: Option<&str>) -> Response<Body> {
     let status = failure.status();
-    let text = if asker.head { String::new() } else { render(status, &failure.detail(), asker.format) };
+    let text = if asker.head { String::new() } else { render(failure, asker.format, own) };
     let mut response = Response::new(Body::full(text));
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -247,13 +271,21 @@ pub fn page(failure: &Failure, asker: &Asker) -> Response<Body> {
     response
 }
 
-fn render(status: StatusCode, detail: &str, format: Format) -> String {
+/// `own` is a page of the site, in place of the built-in one.
+fn render(failure: &Failure, format: Format, own: Option<&str>) -> String {
+    let (status, detail) = (failure.status(), failure.detail());
     let title = status.canonical_reason().unwrap_or("Error");
     match format {
-        Format::Html => TEMPLATE
-            .replace("{{status}}", status.as_str())
-            .replace("{{title}}", title)
-            .replace("{{detail}}", &escape(detail)),
+        Format::Html => {
+            let (built_in, title) = match failure {
+                Failure::Maintenance(_) => (MAINTENANCE, "Down for maintenance"),
+                _ => (TEMPLATE, title),
+            };
+            own.unwrap_or(built_in)
+                .replace("{{status}}", status.as_str())
+                .replace("{{title}}", title)
+                .replace("{{detail}}", &escape(&detail))
+        }
         Format::Problem => serde_json::json!({
             "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail,
         })
@@ -373,13 +405,22 @@ mod tests {
     #[test]
     fn pages() {
         let failure = Failure::BodyTooLarge { limit: 1 << 20 };
-        let html = render(failure.status(), &failure.detail(), Format::Html);
+        let html = render(&failure, Format::Html, None);
         assert!(html.contains("<title>413 Payload Too Large</title>") && html.contains("1 MiB"));
-        assert!(!html.contains("{{") && !html.contains("http://") && !html.contains("https://"));
-        assert!(render(failure.status(), "<script>", Format::Html).contains("&lt;script&gt;"));
-        let problem = render(failure.status(), "a \"quote\"", Format::Problem);
+        let said = |message: &str| {
+            let (retry_after, message) = (std::time::Duration::from_millis(1500), message.to_owned());
+            Failure::Maintenance(Arc::new(Notice { retry_after, message, bypass: Vec::new() }))
+        };
+        let closed = render(&said("<script>"), Format::Html, None);
+        assert!(closed.contains("<title>Down for maintenance</title>") && closed.contains("&lt;script&gt;"));
+        for html in [html, closed] {
+            assert!(!html.contains("{{") && !html.contains("http://") && !html.contains("https://"));
+        }
+        assert_eq!(render(&failure, Format::Html, Some("{{status}}: {{title}}")), "413: Payload Too Large");
+        let problem = render(&said("a \"quote\""), Format::Problem, None);
         let problem: serde_json::Value = serde_json::from_str(&problem).unwrap_or_default();
-        assert_eq!((&problem["status"], &problem["detail"]), (&413.into(), &"a \"quote\"".into()));
+        assert_eq!((&problem["status"], &problem["detail"]), (&503.into(), &"a \"quote\"".into()));
+        assert_eq!(page(&said("closed"), &PLAIN).headers()["retry-after"], "2");
         assert!(page(&failure, &Asker { head: true, ..PLAIN }).body().is_end_stream());
     }
 }
