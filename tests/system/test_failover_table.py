@@ -157,7 +157,8 @@ def test_header(sign: str, value: str, is_another: bool, tmp_path: Path) -> None
 
 def test_a_single_worker_is_not_asked_twice(tmp_path: Path) -> None:
     with serving("--retry-on", "503,error,timeout", workers=1) as server:
-        assert ask(server, tmp_path, "/status", status="503").status_code == 503
+        answer = ask(server, tmp_path, "/status", status="503")
+        assert (answer.status_code, answer.text[:9]) == (503, "a failure")
         assert len(executions(tmp_path)) == 1
 
 
@@ -301,6 +302,7 @@ def test_budget(tmp_path: Path) -> None:
         for _ in range(8):
             assert ask(server, tmp_path, "/status", status="503", always="1").status_code == 503
         assert 8 + 3 <= len(executions(tmp_path)) < 8 + 8
+        server.wait_for_log(r"\(--retry-budget\)")
         assert server.log().count("(--retry-budget)") == 1
 
 
