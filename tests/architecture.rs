@@ -21,6 +21,7 @@ const PURE: &[&str] = &[
     "upstream/balance.rs",
     "upstream/budget.rs",
     "upstream/failover.rs",
+    "upstream/fairness.rs",
     "upstream/signs.rs",
     "upstream/watch.rs",
     "supervisor/state",

@@ -29,6 +29,7 @@ pub enum Key {
     MaxLifetime,
     QueueSize,
     QueueTimeout,
+    QueueFairness,
     Retries,
     RetryOn,
     RetryTimeout,

@@ -219,6 +219,7 @@ fn upstream(reader: &mut Reader<'_>) -> upstream::Settings {
     upstream::Settings {
         queue_size: reader.count(Key::QueueSize),
         queue_timeout: reader.duration(Key::QueueTimeout),
+        queue_fairness: reader.switch(Key::QueueFairness),
         request_timeout: reader.duration(Key::Timeout),
         failover: failover::read(reader),
         response_memory: reader.size(Key::ResponseBuffer),

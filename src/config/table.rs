@@ -189,6 +189,9 @@ const WORKERS: &[Definition] = &[
     option(Key::QueueTimeout, "upstream.queue_timeout", "queue-timeout", "TIME", time(MOMENT))
         .default("10s")
         .meaning("Longest wait for a worker, then 503"),
+    switch(Key::QueueFairness, "upstream.queue_fairness", "queue-fairness", "no-queue-fairness")
+        .default("true")
+        .meaning("Clients take turns in the queue; when it is full, the one with the most makes room"),
     option(Key::Retries, "upstream.retries", "retries", "N", count(0, 16))
         .default("1")
         .meaning("Attempts on another worker when that is safe")

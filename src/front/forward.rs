@@ -3,7 +3,7 @@
 use super::{Address, ConnectionInfo};
 use crate::upstream::error::{Cause, Reached, UpstreamError};
 use crate::upstream::failover::is_idempotent;
-use crate::upstream::request::{EncodedRequest, RequestBody};
+use crate::upstream::request::{Client, EncodedRequest, RequestBody};
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderName, Method, Version};
@@ -64,11 +64,20 @@ pub(super) fn encode(
     let may_repeat = is_idempotent(&parts.method)
         || parts.headers.contains_key("idempotency-key")
         || (protocol == Protocol::WebSocket && parts.method == Method::CONNECT);
-    EncodedRequest::encode(&facts, fields, body, may_repeat).map_err(|_| UpstreamError {
+    let request = EncodedRequest::encode(&facts, fields, body, may_repeat).map_err(|_| UpstreamError {
         cause: Cause::TooLarge,
         reached: Reached::Queued,
         worker: None,
-    })
+    })?;
+    Ok(request.of(client_of(&connection.peer)))
+}
+
+/// Whose turn in the queue it takes. Behind a Unix socket is another server, with clients that are not known here.
+fn client_of(peer: &Address) -> Option<Client> {
+    match peer {
+        Address::Tcp(socket) => Some(Client::from(socket.ip())),
+        Address::Unix(_) => None,
+    }
 }
 
 /// An address as the application gets it.

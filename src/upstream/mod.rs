@@ -7,9 +7,11 @@ pub mod conversation;
 pub mod error;
 pub mod exchange;
 pub mod failover;
+pub mod fairness;
 pub mod link;
 mod obituary;
 pub mod pool;
+mod queue;
 #[cfg(test)]
 pub(crate) mod rehearsal;
 pub mod request;
@@ -28,6 +30,8 @@ pub struct Settings {
     pub queue_size: usize,
     /// Longest wait in the queue → 503.
     pub queue_timeout: Duration,
+    /// Clients take turns in the queue, instead of first come, first served.
+    pub queue_fairness: bool,
     /// Longest time the application may take until its answer starts → 504 (gunicorn: `timeout`). Zero is no limit.
     pub request_timeout: Duration,
     /// When another worker is asked.
@@ -47,6 +51,7 @@ impl Default for Settings {
         Self {
             queue_size: 1024,
             queue_timeout: Duration::from_secs(10),
+            queue_fairness: true,
             request_timeout: Duration::from_secs(60),
             failover: failover::Policy::default(),
             response_memory: 1 << 20,

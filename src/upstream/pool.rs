@@ -11,6 +11,7 @@ use super::error::{Cause, Reached, UpstreamError};
 use super::exchange::{Exchange, SpoolLimits};
 use super::link::{self, Link, Turn};
 use super::obituary::{self, End, Inside};
+use super::queue::Queue;
 use super::request::EncodedRequest;
 use super::sweep::Rhythm;
 use crate::roster::{Notice, Report, UpstreamEnd, WorkerNumber};
@@ -18,7 +19,6 @@ use arc_swap::{ArcSwap, Guard};
 use monoceros_wire::frame::{Kind, LINK};
 use monoceros_wire::sys::monotonic_now;
 use std::cell::Cell;
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -93,7 +93,7 @@ impl MemberEntry {
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) members: Vec<MemberEntry>,
-    pub(super) queue: VecDeque<Arc<Exchange>>,
+    pub(super) queue: Queue,
     pub(super) is_closed: bool,
     /// How many tries more there may be.
     pub(super) budget: Budget,
@@ -184,8 +184,7 @@ impl Pool {
         state.budget.note_request(now);
         if state.is_next() && state.hand(&exchange, now) {
             // On its way.
-        } else if state.queue.len() < settings.queue_size {
-            state.queue.push_back(Arc::clone(&exchange));
+        } else if state.queue.admit(&exchange, settings.queue_size, settings.queue_fairness) {
             state.hasten(Rhythm::Slow);
         } else {
             return Err(refusal(Cause::QueueFull));
@@ -200,9 +199,7 @@ impl Pool {
         state.is_closed = true;
         let waiting = std::mem::take(&mut state.queue);
         drop(state);
-        for exchange in waiting {
-            exchange.fail(Cause::Unavailable);
-        }
+        waiting.fail_all();
     }
 
     /// Whether the workers that serve now run an event loop.
@@ -277,15 +274,13 @@ impl Pool {
         for exchange in &recalled {
             exchange.queue_again(now);
         }
-        state.requeue(recalled);
+        state.queue.put_first(recalled);
         state.settle(now);
         let is_serving = state.members.iter().any(|member| member.state == MemberState::Serving);
         if state.is_closed && !is_serving {
             let waiting = std::mem::take(&mut state.queue);
             drop(state);
-            for exchange in waiting {
-                exchange.fail(Cause::Unavailable);
-            }
+            waiting.fail_all();
         }
     }
 
@@ -334,7 +329,7 @@ impl Pool {
                 inside.push(Inside { label: orphan.exchange.request.label(), duration, end });
             }
         }
-        state.requeue(again);
+        state.queue.put_first(again);
         state.settle(now);
         drop(state);
         if let Some(line) = obituary::line(link.worker(), &inside) {
@@ -353,7 +348,7 @@ impl State {
     /// Nobody waits for this exchange any more. Under the pool's lock no request changes its place.
     pub(super) fn abandon(&mut self, exchange: &Arc<Exchange>, now: u64) {
         match exchange.abandon() {
-            None => self.queue.retain(|waiting| !Arc::ptr_eq(waiting, exchange)),
+            None => self.queue.remove(exchange),
             Some(binding) => {
                 if binding.link.cancel(&binding, now)
                     && let Some(member) = self.member(binding.link.worker())
@@ -396,27 +391,20 @@ impl State {
         }
     }
 
-    /// Puts requests back to the head of the queue, keeping their order. They may exceed its size: they were admitted.
-    pub(super) fn requeue(&mut self, exchanges: Vec<Arc<Exchange>>) {
-        for exchange in exchanges.into_iter().rev() {
-            self.queue.push_front(exchange);
-        }
-    }
-
     /// After a place became free: hands out what waits, and lets drained workers go.
     pub(super) fn settle(&mut self, now: u64) {
-        let mut place = 0;
-        while let Some(exchange) = self.queue.remove(place) {
+        let mut held_back = Vec::new();
+        while let Some(exchange) = self.queue.pop() {
             if !self.hand(&exchange, now) {
                 let is_choosy = exchange.avoids.is_some();
-                self.queue.insert(place, exchange);
+                held_back.push(exchange);
+                // What it does not want, the next one may.
                 if !is_choosy {
                     break;
                 }
-                // What it does not want, the next one may.
-                place += 1;
             }
         }
+        self.queue.put_first(held_back);
         for member in &mut self.members {
             if member.state == (MemberState::Draining { told: false }) && member.in_flight == 0 {
                 member.state = MemberState::Draining { told: true };

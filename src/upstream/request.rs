@@ -5,6 +5,7 @@ use monoceros_wire::codec::FieldTooLong;
 use monoceros_wire::frame::{FLAG_END, Kind, StreamId};
 use monoceros_wire::message::{self, Field, Request, RequestFacts};
 use monoceros_wire::outbound::Outbound;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -19,9 +20,23 @@ pub enum RequestBody {
     Stream,
 }
 
+/// Who asks: an address, or the /64 of an IPv6 address, which is what one subscriber has at least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Client(u128);
+
+impl From<IpAddr> for Client {
+    fn from(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Self(address.to_ipv6_mapped().to_bits()),
+            IpAddr::V6(address) => Self(address.to_bits() >> 64 << 64),
+        }
+    }
+}
+
 /// An encoded request. A clone shares head and body.
 #[derive(Debug, Clone)]
 pub struct EncodedRequest {
+    client: Option<Client>,
     head: Bytes,
     body: RequestBody,
     is_idempotent: bool,
@@ -40,7 +55,17 @@ impl EncodedRequest {
         if head.len() > monoceros_wire::HEAD_MAX {
             return Err(FieldTooLong(head.len()));
         }
-        Ok(Self { head: head.freeze(), body, is_idempotent })
+        Ok(Self { client: None, head: head.freeze(), body, is_idempotent })
+    }
+
+    /// Names the client, so that it takes turns with others; without a name the request has a turn of its own.
+    #[must_use]
+    pub fn of(self, client: Option<Client>) -> Self {
+        Self { client, ..self }
+    }
+
+    pub(super) fn client(&self) -> Option<Client> {
+        self.client
     }
 
     /// Appends the request frame.
@@ -76,5 +101,29 @@ impl EncodedRequest {
     /// Repeating it does no harm.
     pub fn is_idempotent(&self) -> bool {
         self.is_idempotent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed preparation is a failed test")]
+    use super::*;
+
+    #[test]
+    fn a_client_is_an_address_or_a_subscriber() {
+        let client = |text: &str| Client::from(text.parse::<IpAddr>().unwrap());
+        let rows = [
+            ("192.0.2.1", "192.0.2.1", true),
+            ("192.0.2.1", "192.0.2.2", false),
+            ("192.0.2.1", "::ffff:192.0.2.1", true),
+            ("::ffff:192.0.2.1", "::ffff:192.0.2.2", false),
+            ("2001:db8::1", "2001:db8::ffff:1", true),
+            ("2001:db8::1", "2001:db8:0:1::1", false),
+            // Both have 64 zeros in front.
+            ("0.0.0.1", "::1", false),
+        ];
+        for (one, other, is_same) in rows {
+            assert_eq!(client(one) == client(other), is_same, "{one} {other}");
+        }
     }
 }

@@ -74,7 +74,7 @@ impl Pool {
         if !exchange.is_settled() {
             state.abandon(exchange, now);
         }
-        state.requeue(vec![Arc::clone(&again)]);
+        state.queue.put_first(vec![Arc::clone(&again)]);
         state.settle(now);
         state.hasten(Rhythm::Slow);
         drop(state);
@@ -97,7 +97,7 @@ impl State {
     /// Whether a request that comes now is the next one. Those in the queue that wait for one certain worker less than
     /// the others do not keep it from that one.
     pub(super) fn is_next(&self) -> bool {
-        self.queue.iter().all(|waiting| waiting.avoids.is_some())
+        self.queue.holds_only(|waiting| waiting.avoids.is_some())
     }
 
     /// The worker that this request is not to have: as long as another one serves.

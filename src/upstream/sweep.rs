@@ -65,13 +65,7 @@ impl Pool {
     fn end_waiting(&self, state: &mut State, now: u64) {
         let limit = self.settings().queue_timeout.as_nanos() as u64;
         if limit > 0 {
-            state.queue.retain(|exchange| {
-                let is_expired = now.saturating_sub(exchange.queued_at()) > limit;
-                if is_expired {
-                    exchange.fail(Cause::QueueTimeout);
-                }
-                !is_expired
-            });
+            state.queue.expire(now, limit);
         }
     }
 
@@ -138,7 +132,7 @@ impl State {
             }
         }
         recalled.sort_by_key(|exchange| exchange.born);
-        self.requeue(recalled);
+        self.queue.put_first(recalled);
         true
     }
 }

@@ -9,8 +9,17 @@ import httpx
 class Background:
     """Sends requests from threads of their own, each on a fresh connection."""
 
-    def __init__(self, base_url: str, at_once: int = 64, timeout: float = 90.0) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        at_once: int = 64,
+        timeout: float = 90.0,
+        local_address: str | None = None,
+        verify: bool = True,
+    ) -> None:
         self._base_url = base_url
+        self._local_address = local_address
+        self._verify = verify
         self._timeout = timeout
         self._threads = ThreadPoolExecutor(at_once)
 
@@ -30,7 +39,11 @@ class Background:
     def post(self, path: str, **options: object) -> "Future[httpx.Response]":
         return self.request("POST", path, **options)
 
+    def put(self, path: str, **options: object) -> "Future[httpx.Response]":
+        return self.request("PUT", path, **options)
+
     def _send(self, method: str, path: str, options: dict[str, object]) -> httpx.Response:
-        with httpx.Client(base_url=self._base_url, timeout=self._timeout) as client:
+        transport = httpx.HTTPTransport(verify=self._verify, local_address=self._local_address)
+        with httpx.Client(base_url=self._base_url, timeout=self._timeout, transport=transport) as client:
             return client.request(method, path, **options)  # type: ignore[arg-type]
 
