@@ -1,7 +1,7 @@
 //! Attends to what is wanted from the running server, until it is to leave.
 
 use super::Stage;
-use super::reconfigure::{self, Next, Reread, Running};
+use super::reconfigure::{self, Next, Read, Reread, Running};
 use super::service_manager::ServiceManager;
 use super::signals::{Wish, Wishes};
 use super::upgrade::{self, Program, Refusal, Step, Upgrade, Watcher};
@@ -9,6 +9,7 @@ use crate::front::listener::Listeners;
 use crate::supervisor::{Candidate, Demand, Progress};
 use monoceros_wire::message::BootFailure;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 
 /// Why the server leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub(super) struct Attendant<'a> {
     /// Whether another server still has what this one listens on, until this one serves.
     pub(super) is_heir: bool,
     pub(super) upgrade: Option<Upgrade>,
+    /// A configuration that is being read.
+    pub(super) reading: Option<Reading>,
     /// Told when another process has taken the place of this one.
     pub(super) replaced: watch::Sender<bool>,
     pub(super) running: &'a mut Running,
@@ -64,16 +67,22 @@ impl Attendant<'_> {
                         return Leave::Replaced;
                     }
                 }
+                read = finished_reading(&mut self.reading) => {
+                    let watcher = self.reading.take().and_then(|reading| reading.watcher);
+                    self.try_out(read, &doors, watcher);
+                }
                 wish = self.wishes.next() => match self.carry_out(wish) {
                     None => {}
                     Some(Order::Upgrade(watcher)) => self.begin_upgrade(&doors, has_served, watcher.as_ref()),
-                    Some(Order::Reload(watcher)) => self.reload(&doors, has_served, watcher).await,
+                    Some(Order::Reload(watcher)) => self.reload(has_served, watcher),
                     Some(Order::Leave(leave)) => {
-                        if self.upgrade.take().is_some() {
+                        if let Some(upgrade) = self.upgrade.take() {
                             tracing::warn!("upgrade: given up, the server stops");
+                            upgrade.give_up().await;
                         }
                         return leave;
                     }
+                    Some(Order::LeaveInTime) => return Leave::Gracefully,
                 },
             }
         }
@@ -86,8 +95,11 @@ impl Attendant<'_> {
             match self.carry_out(wish) {
                 None => {}
                 Some(Order::Upgrade(watcher)) => refuse("the server is stopping", watcher.as_ref()),
-                Some(Order::Reload(watcher)) => drop(self.demands.send(Demand::Reload(watcher))),
+                Some(Order::Reload(watcher)) => {
+                    refuse_reload(&reconfigure::Refusal::new("the server is stopping"), watcher.as_ref());
+                }
                 Some(Order::Leave(leave)) => return leave,
+                Some(Order::LeaveInTime) => {}
             }
         }
     }
@@ -106,6 +118,7 @@ impl Attendant<'_> {
             }
             Wish::Reload(watcher) => return Some(Order::Reload(watcher)),
             Wish::Upgrade(watcher) => return Some(Order::Upgrade(watcher)),
+            Wish::StopInTime => return Some(Order::LeaveInTime),
             Wish::StopGracefully => return Some(Order::Leave(Leave::Gracefully)),
             Wish::StopQuickly => return Some(Order::Leave(Leave::Quickly)),
         }
@@ -116,7 +129,7 @@ impl Attendant<'_> {
         let boot_timeout = self.running.settings.supervisor.boot_timeout;
         let obstacle = match &self.upgrade {
             Some(_) => Some("another one is under way"),
-            None if self.pending.is_some() => Some("a reload is under way"),
+            None if self.pending.is_some() || self.reading.is_some() => Some("a reload is under way"),
             None if !has_served => Some("the server has not started yet"),
             None => upgrade::obstacle(),
         };
@@ -129,19 +142,29 @@ impl Attendant<'_> {
         }
     }
 
-    /// Reads the configuration again, and has a worker try it.
-    async fn reload(&mut self, doors: &Doors<'_>, has_served: bool, watcher: Option<mpsc::UnboundedSender<Progress>>) {
+    /// Reads the configuration again.
+    fn reload(&mut self, has_served: bool, watcher: Option<mpsc::UnboundedSender<Progress>>) {
         if !has_served {
             // It says why not.
             return drop(self.demands.send(Demand::Reload(watcher)));
         }
         if self.upgrade.is_some() {
             // The new process reads the configuration itself, and has the addresses as they are.
-            let summary = "an upgrade is under way";
-            return refuse_reload(&reconfigure::Refusal { summary, mistakes: String::new() }, watcher.as_ref());
+            return refuse_reload(&reconfigure::Refusal::new("an upgrade is under way"), watcher.as_ref());
         }
-        let read = self.running.read(&self.reread).await;
-        // From here on without a pause: one that is being tried may hold at any moment.
+        let task = self.running.read(&self.reread);
+        if let Some(before) = self.reading.replace(Reading { task, watcher }) {
+            refuse_reload(&reconfigure::Refusal::new("another reload came after it"), before.watcher.as_ref());
+        }
+    }
+
+    /// Has a worker try what was read.
+    fn try_out(
+        &mut self,
+        read: Result<Read, reconfigure::Refusal>,
+        doors: &Doors<'_>,
+        watcher: Option<mpsc::UnboundedSender<Progress>>,
+    ) {
         let doors = (&*doors.0, &*doors.1);
         let planned = read.and_then(|read| {
             if let Some((tried, _)) = &mut self.pending {
@@ -193,11 +216,19 @@ impl Attendant<'_> {
     }
 }
 
+/// On another thread: a disk may be slow, and whoever wants the server to end does not wait for it.
+pub(super) struct Reading {
+    task: JoinHandle<Result<Read, reconfigure::Refusal>>,
+    watcher: Option<mpsc::UnboundedSender<Progress>>,
+}
+
 /// A wish that depends on whether the server leaves already.
 enum Order {
     Reload(Option<mpsc::UnboundedSender<Progress>>),
     Upgrade(Option<Watcher>),
     Leave(Leave),
+    /// Only if it does not leave already: nobody is impatient.
+    LeaveInTime,
 }
 
 fn refuse_reload(refusal: &reconfigure::Refusal, watcher: Option<&mpsc::UnboundedSender<Progress>>) {
@@ -223,6 +254,16 @@ fn refuse(reason: &str, watcher: Option<&Watcher>) {
 async fn proven(pending: &mut Option<(Next, oneshot::Receiver<()>)>) -> bool {
     match pending {
         Some((_, news)) => news.await.is_ok(),
+        None => std::future::pending().await,
+    }
+}
+
+/// Never, where nothing is being read.
+async fn finished_reading(reading: &mut Option<Reading>) -> Result<Read, reconfigure::Refusal> {
+    match reading {
+        Some(reading) => {
+            (&mut reading.task).await.unwrap_or_else(|error| Err(reconfigure::Refusal::unread(error.to_string())))
+        }
         None => std::future::pending().await,
     }
 }

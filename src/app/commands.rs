@@ -171,7 +171,7 @@ impl Commands {
             let wishes = self.wishes.clone();
             tokio::spawn(async move {
                 tokio::time::sleep(delay).await;
-                let _ = wishes.send(Wish::StopGracefully);
+                let _ = wishes.send(Wish::StopInTime);
             })
         });
         let before = std::mem::replace(&mut *self.stop_later.lock().unwrap_or_else(PoisonError::into_inner), stop);

@@ -21,6 +21,7 @@ use arc_swap::ArcSwap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use tokio::task::JoinHandle;
 
 /// Reads the configuration as at the start: the same command line, the same environment, the file as it is now.
 pub type Reread = Arc<dyn Fn() -> Result<Resolved, Vec<ConfigError>> + Send + Sync>;
@@ -74,6 +75,17 @@ pub(super) struct Refusal {
     pub(super) mistakes: String,
 }
 
+impl Refusal {
+    pub(super) fn new(summary: &'static str) -> Self {
+        Self { summary, mistakes: String::new() }
+    }
+
+    /// It could not even be read.
+    pub(super) fn unread(mistakes: String) -> Self {
+        Self { summary: "there are mistakes in the configuration", mistakes }
+    }
+}
+
 /// A configuration that was read, with all that it needs but the addresses.
 pub(super) struct Read {
     settings: Settings,
@@ -83,12 +95,13 @@ pub(super) struct Read {
 }
 
 impl Running {
-    /// Reads the configuration and opens what is new. Another thread does it: a disk may be slow.
-    pub(super) async fn read(&self, reread: &Reread) -> Result<Read, Refusal> {
+    /// Reads the configuration and opens what is new.
+    pub(super) fn read(&self, reread: &Reread) -> JoinHandle<Result<Read, Refusal>> {
         let reread = Arc::clone(reread);
         let (settings, python, access) = (self.settings.clone(), self.python.clone(), self.access.clone());
-        let read = tokio::task::spawn_blocking(move || {
-            let Resolved { settings: mut next, combined, warnings } = reread()?;
+        tokio::task::spawn_blocking(move || {
+            let read = reread().map_err(|errors| Refusal::unread(errors.as_slice().plain()))?;
+            let Resolved { settings: mut next, combined, warnings } = read;
             for warning in warnings {
                 tracing::warn!("{warning}");
             }
@@ -101,14 +114,8 @@ impl Running {
             let present = Present { python: same_python.then_some(python), access: same_access.then_some(access) };
             let mut problems = Vec::new();
             let ground = ground::open(&mut next, present, &mut problems);
-            Ok::<_, Vec<ConfigError>>(Read { settings: next, combined, ground, problems: StartError { problems } })
-        });
-        let refusal = |mistakes| Refusal { summary: "there are mistakes in the configuration", mistakes };
-        match read.await {
-            Ok(Ok(read)) => Ok(read),
-            Ok(Err(errors)) => Err(refusal(errors.as_slice().plain())),
-            Err(error) => Err(refusal(error.to_string())),
-        }
+            Ok(Read { settings: next, combined, ground, problems: StartError { problems } })
+        })
     }
 
     /// Binds what is new in it.

@@ -95,6 +95,7 @@ impl Front {
             stages: self.stage.subscribe(),
             is_heir: predecessor.is_there(),
             upgrade: None,
+            reading: None,
             replaced,
             running,
             pending: None,

@@ -14,6 +14,8 @@ const TTOU: i32 = 22;
 pub(super) enum Wish {
     StopGracefully,
     StopQuickly,
+    /// The time of `drain --for` is over: stop gracefully, unless that is under way already.
+    StopInTime,
     /// Read the configuration again, and load the application anew. Whoever asked may watch.
     Reload(Option<mpsc::UnboundedSender<Progress>>),
     /// Open the access log again under its name.

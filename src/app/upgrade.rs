@@ -6,6 +6,7 @@ use crate::front::listener::Listeners;
 use crate::supervisor::SERVICE_MANAGER_VARIABLES;
 use crate::sys::socket::{ACTIVATION_VARIABLES, HANDOVER_VARIABLE};
 use crate::sys::spawn::spawn_successor;
+use rustix::process::{Pid, Signal, kill_process};
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -149,6 +150,19 @@ impl Upgrade {
     pub(super) async fn finished(&mut self) -> Result<u32, Refusal> {
         let outcome = (&mut self.outcome).await.unwrap_or_else(|error| Err(error.to_string().into()));
         outcome.map(|()| self.pid)
+    }
+
+    /// Ends the successor, because this process is to end. It may have begun to serve in this very moment.
+    pub(super) async fn give_up(mut self) {
+        if self.outcome.is_finished() && self.finished().await.is_err() {
+            // It has ended already.
+            return;
+        }
+        if let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw)
+            && let Err(error) = kill_process(pid, Signal::TERM)
+        {
+            tracing::debug!("the new process has ended already: {error}");
+        }
     }
 
     pub(super) fn tell(&self, step: Step) {

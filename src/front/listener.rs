@@ -179,7 +179,11 @@ impl Listeners {
     pub fn plan(&self, binds: &[Bind], backlog: u32) -> Result<Plan, Vec<BindError>> {
         let mut free: Vec<usize> = (0..self.listeners.len()).collect();
         let mut take = |bind: &Bind| {
-            let found = free.iter().position(|&index| self.listeners[index].asked == bind.address)?;
+            let fits = |&index: &usize| {
+                let present: &Listener = &self.listeners[index];
+                present.asked == bind.address && present.is_reachable()
+            };
+            let found = free.iter().position(fits)?;
             Some(free.remove(found))
         };
         let kept: Vec<Option<usize>> = binds.iter().map(&mut take).collect();
@@ -283,6 +287,11 @@ impl Listener {
     fn new((socket, address, file): Bound, bind: &Bind) -> Self {
         let closing = watch::Sender::new(());
         Self { socket, address, purpose: bind.purpose, asked: bind.address.clone(), file, closing }
+    }
+
+    /// Whether its file still leads to it; one that somebody has removed or replaced leads elsewhere.
+    fn is_reachable(&self) -> bool {
+        self.file.as_ref().is_none_or(SocketFile::is_there)
     }
 
     /// A second handle on the same socket and the same queue of pending connections, to be closed when this listener is

@@ -275,6 +275,8 @@ impl Cells {
 
     /// The end of the link: everything that is held, oldest first.
     pub(super) fn close(&mut self) -> Vec<Orphan> {
+        // What has had its whole answer and was left by the application is not held any more.
+        self.release_returned();
         let mut orphans = Vec::new();
         for cell in 0..self.entries.len() as u32 {
             let entry = &mut self.entries[cell as usize];
@@ -291,4 +293,49 @@ impl Cells {
 
 fn is_inside(cell: &Cell) -> bool {
     matches!(cell.phase, Phase::Entered | Phase::Cancelled)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::exchange::SpoolLimits;
+    use crate::upstream::request::{EncodedRequest, RequestBody};
+    use bytes::Bytes;
+    use monoceros_wire::message::{BodySource, HttpVersion, Protocol, RequestFacts};
+
+    fn exchange() -> Arc<Exchange> {
+        let facts = RequestFacts {
+            protocol: Protocol::Http,
+            version: HttpVersion::Http11,
+            is_https: false,
+            tls: None,
+            body: BodySource::Empty,
+            method: b"GET",
+            path: b"/",
+            query: b"",
+            client_address: b"127.0.0.1",
+            client_port: 1,
+            server_address: b"127.0.0.1",
+            server_port: 2,
+        };
+        let request = EncodedRequest::encode(&facts, [], RequestBody::Inline(Bytes::new()), true).expect("it is short");
+        Arc::new(Exchange::new(request, 0, SpoolLimits { memory: 1, file: 1 }))
+    }
+
+    #[test]
+    fn a_lost_worker_held_only_what_the_application_had_not_left() -> std::io::Result<()> {
+        let page = Arc::new(Page::create(4)?.0);
+        let mut cells = Cells::new(Arc::clone(&page));
+        let [returned, closing] = [(), ()].map(|()| {
+            let (stream, cell) = cells.hand(&exchange(), 1).expect("there is room");
+            assert!(page.enter(cell, stream, 2, 1));
+            cells.end(stream, true, 3);
+            (cell, stream)
+        });
+        // Nobody looks between the return and the death.
+        page.finish(returned.0, returned.1);
+        let held: Vec<Option<u64>> = cells.close().into_iter().map(|orphan| orphan.entered_at).collect();
+        assert_eq!(held, [Some(2)], "only the one in close(): {closing:?}");
+        Ok(())
+    }
 }

@@ -6,6 +6,7 @@ import socket
 import stat
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -178,3 +179,29 @@ def test_drain_is_for_balancers_only(tmp_path: Path) -> None:
         assert command(server, "drain", "--for", "100ms").returncode == 0
         server.wait_for_log("drain: not ready any more; everything is served, the server stops in 100ms")
         assert server.process is not None and server.process.wait(30) == 0
+
+
+def test_a_stop_in_time_does_not_hurry_one_that_is_under_way(tmp_path: Path) -> None:
+    gate = tmp_path / "go"
+    write(tmp_path, "first", "import os, time")
+    with (tmp_path / "site_app.py").open("a") as file:
+        file.write(
+            "\nquick = app\ndef app(environ, start_response):\n"
+            f"    while environ['PATH_INFO'] == '/slow' and not os.path.exists({str(gate)!r}): time.sleep(0.01)\n"
+            "    return quick(environ, start_response)\n"
+        )
+    with Server("site_app:app", "--control-socket", tmp_path / "control.sock", cwd=tmp_path) as server:
+        (server.directory / "control.sock").symlink_to(tmp_path / "control.sock")
+        with ThreadPoolExecutor() as threads:
+            slow = threads.submit(httpx.get, f"{server.url}/slow", timeout=60)
+            eventually(lambda: status(server)["workers"][0]["in_flight"] == 1, "the request is in the application")
+            assert command(server, "drain", "--for", "1500ms").returncode == 0
+            assert server.process is not None
+            server.process.terminate()
+            server.wait_for_log("stopping: 1 connection may finish")
+            # Nothing tells that the time is over, for nothing is to happen then.
+            time.sleep(2.5)
+            gate.touch()
+            assert slow.result(60).text == "first"
+        assert server.process.wait(30) == 0
+        assert "cut off" not in server.log()

@@ -277,3 +277,33 @@ def test_a_later_reload_wins_over_one_that_is_being_tried(site: Path) -> None:
         reload(site, server={"bind": ["127.0.0.1:0", f"unix:{site}/new.sock"]}, app={"env": ["COLOUR=blue"]})
         assert Asker(server.url).ask() == (200, b"blue")
         assert Asker(f"unix:{site}/new.sock").ask() == (200, b"blue")
+
+
+def test_a_socket_file_that_somebody_has_removed_is_there_again(site: Path) -> None:
+    path = site / "front.sock"
+    with serving(site, server={"bind": ["127.0.0.1:0", f"unix:{path}"]}):
+        path.unlink()
+        done = command(site, "reload")
+        assert done.returncode == 0, done.stderr
+        assert connection_answers(f"unix:{path}")
+    assert not path.exists()
+
+
+def connection_answers(address: str) -> bool:
+    connection = connection_to(address, None)
+    connection.request("GET", "/")
+    answered = connection.getresponse().status == 200
+    connection.close()
+    return answered
+
+
+def test_a_configuration_that_cannot_be_read_in_time_does_not_keep_the_server(site: Path) -> None:
+    with serving(site) as server:
+        (site / "site.toml").unlink()
+        # Whoever reads it waits for a writer, as for a disk that does not answer.
+        os.mkfifo(site / "site.toml")
+        os.kill(server.pid, signal.SIGHUP)
+        # It still does what it is asked for.
+        assert command(site, "scale", "2").returncode == 0
+        server.wait_for_workers(2)
+        server.stop()

@@ -351,3 +351,28 @@ def test_commands_mean_the_new_process(site: Path) -> None:
         eventually(lambda: not processes.is_alive(server.pid), "the end of the old process")
         end(server, pid)
         assert list(runtime.iterdir()) == []
+
+
+def test_a_stop_at_the_moment_in_which_the_new_process_serves(site: Path) -> None:
+    """Both end, or the new one serves on every address; never a new one whose socket file the old one has removed."""
+    path = site / "front.sock"
+    gate = site / "go"
+    with Server("site_app:app", binds=[f"unix:{path}"], workers=1, cwd=site, env=ENVIRONMENT) as server:
+        write(site, f"import time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)")
+        os.kill(server.pid, signal.SIGUSR2)
+        pid = int(server.wait_for_log(r"upgrade: .* starts as process (\d+)").group(1))
+        eventually(lambda: workers_of(pid), "a worker that boots")
+        # The old one learns of both at once.
+        os.kill(server.pid, signal.SIGSTOP)
+        gate.touch()
+        eventually(lambda: server.log().count("info  ready: ") == 2, "the new one serves")
+        os.kill(server.pid, signal.SIGTERM)
+        os.kill(server.pid, signal.SIGCONT)
+        assert server.process is not None and server.process.wait(60) == 0
+        if "serves; this one" in server.log():
+            assert path.exists()
+            end(server, pid)
+        else:
+            eventually(lambda: not processes.is_alive(pid), "the end of the new one")
+            server.expect_nothing_left()
+        assert not path.exists()
