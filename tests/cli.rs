@@ -135,13 +135,13 @@ For more information, try '--help'.
 #[test]
 fn flags_of_other_servers() {
     refused(
-        &World::new().run(&["main:app", "--host=0.0.0.0", "--port", "80", "--reload", "-k", "uvicorn.workers.UvicornWorker"]),
+        &World::new().run(&["main:app", "--host=0.0.0.0", "--port", "80", "--reload-delay=1", "-k", "uvicorn.workers.UvicornWorker"]),
         "\
 error: --host is a flag of uvicorn, not of monoceros
 hint: both are one option: --bind HOST:PORT, such as --bind 0.0.0.0:8000
 
-error: --reload is a flag of gunicorn and uvicorn, not of monoceros
-hint: monoceros does not watch the code yet: send it SIGHUP after a change
+error: --reload-delay is a flag of uvicorn, not of monoceros
+hint: not needed: a reload begins when nothing more has changed for a moment
 
 error: -k is a flag of gunicorn, not of monoceros
 hint: leave it out: WSGI and ASGI are recognised (--interface says which one), threads are --threads N, the event loop is --loop; there are no gevent or eventlet workers

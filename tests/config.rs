@@ -162,7 +162,7 @@ fn numbers_keep_their_bounds() {
 #[test]
 fn every_option_is_looked_at() {
     // Any text names a program, and any text names a file that can be made.
-    let takes_anything = [Key::Python, Key::AccessLog, Key::ControlSocket];
+    let takes_anything = [Key::Python, Key::AccessLog, Key::ControlSocket, Key::ReloadExtra];
     for option in options().filter(|option| !takes_anything.contains(&option.key)) {
         let flags = arguments(&[(option.key, &["no such thing"])]);
         let errors = load(flags, &[("MONOCEROS_APP", "a")], None).unwrap_err();

@@ -6,6 +6,7 @@ use super::service_manager::ServiceManager;
 use super::signals::{Wish, Wishes};
 use super::upgrade::{self, Program, Refusal, Step, Upgrade, Watcher};
 use crate::front::listener::Listeners;
+use crate::supervisor::sources::Change;
 use crate::supervisor::{Candidate, Demand, Progress};
 use monoceros_wire::message::BootFailure;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -75,6 +76,10 @@ impl Attendant<'_> {
                     None => {}
                     Some(Order::Upgrade(watcher)) => self.begin_upgrade(&doors, has_served, watcher.as_ref()),
                     Some(Order::Reload(watcher)) => self.reload(has_served, watcher),
+                    Some(Order::FollowChange(change)) => {
+                        tracing::info!("reloading: {change}");
+                        self.reload(has_served, None);
+                    }
                     Some(Order::Leave(leave)) => {
                         if let Some(upgrade) = self.upgrade.take() {
                             tracing::warn!("upgrade: given up, the server stops");
@@ -93,7 +98,7 @@ impl Attendant<'_> {
         loop {
             let wish = self.wishes.next().await;
             match self.carry_out(wish) {
-                None => {}
+                None | Some(Order::FollowChange(_)) => {}
                 Some(Order::Upgrade(watcher)) => refuse("the server is stopping", watcher.as_ref()),
                 Some(Order::Reload(watcher)) => {
                     refuse_reload(&reconfigure::Refusal::new("the server is stopping"), watcher.as_ref());
@@ -117,6 +122,7 @@ impl Attendant<'_> {
                 let _ = self.demands.send(Demand::Scale(0));
             }
             Wish::Reload(watcher) => return Some(Order::Reload(watcher)),
+            Wish::FollowChange(change) => return Some(Order::FollowChange(change)),
             Wish::Upgrade(watcher) => return Some(Order::Upgrade(watcher)),
             Wish::StopInTime => return Some(Order::LeaveInTime),
             Wish::StopGracefully => return Some(Order::Leave(Leave::Gracefully)),
@@ -225,6 +231,7 @@ pub(super) struct Reading {
 /// A wish that depends on whether the server leaves already.
 enum Order {
     Reload(Option<mpsc::UnboundedSender<Progress>>),
+    FollowChange(Change),
     Upgrade(Option<Watcher>),
     Leave(Leave),
     /// Only if it does not leave already: nobody is impatient.

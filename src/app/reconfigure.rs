@@ -108,6 +108,7 @@ impl Running {
             // They hold for the life of the process.
             next.front.threads = settings.front.threads;
             next.control = settings.control;
+            next.supervisor.sources.clone_from(&settings.supervisor.sources);
             let same_python = (&next.supervisor.python, &next.supervisor.chdir)
                 == (&settings.supervisor.python, &settings.supervisor.chdir);
             let same_access = next.telemetry.access_log == settings.telemetry.access_log;

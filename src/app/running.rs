@@ -44,8 +44,8 @@ impl Front {
     ) -> Result<(), StartProblem> {
         let (demands, demanded) = mpsc::unbounded_channel();
         let (commands, wished) = mpsc::unbounded_channel();
-        let wishes =
-            Wishes::new(wished).map_err(|source| StartProblem::System { what: "signals cannot be handled", source })?;
+        let wishes = Wishes::new(wished, running.settings.supervisor.sources.clone())
+            .map_err(|source| StartProblem::System { what: "signals cannot be handled", source })?;
         let manager = ServiceManager::from_environment();
         let Inheritance { predecessor, sockets: mut unwanted } = origin.inheritance;
         let facts = Arc::clone(&running.facts);
@@ -83,7 +83,11 @@ impl Front {
             Milestone::ReloadBegun => manager.reloading(),
             Milestone::ReloadEnded => manager.ready(&status()),
         };
-        let (workers, python) = (running.settings.supervisor.clone(), running.python.0.clone());
+        let (mut workers, python) = (running.settings.supervisor.clone(), running.python.0.clone());
+        if predecessor.is_there() {
+            // One that cannot load the application is of no use: its predecessor goes on serving.
+            workers.sources = None;
+        }
         let supervised = supervisor::run(workers, python, supervisor_end, demanded, on_milestone);
         tokio::pin!(supervised);
         let mut attendant = Attendant {

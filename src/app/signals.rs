@@ -1,6 +1,7 @@
 //! The signals that the program obeys (docs/signals.md), named as gunicorn's users know them.
 
 use super::upgrade;
+use crate::supervisor::sources::{self, Change};
 use crate::supervisor::{Demand, Progress};
 use std::io::{self, IsTerminal as _};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -18,6 +19,8 @@ pub(super) enum Wish {
     StopInTime,
     /// Read the configuration again, and load the application anew. Whoever asked may watch.
     Reload(Option<mpsc::UnboundedSender<Progress>>),
+    /// The same, for these files are not what they were (`--reload`).
+    FollowChange(Change),
     /// Open the access log again under its name.
     ReopenLogs,
     /// All workers finish and go; the front stays.
@@ -40,10 +43,12 @@ pub(super) struct Wishes {
     /// Not on a terminal, which sends it when its window changes.
     empty: Option<Signal>,
     commands: mpsc::UnboundedReceiver<Wish>,
+    changes: Option<mpsc::UnboundedReceiver<Change>>,
 }
 
 impl Wishes {
-    pub(super) fn new(commands: mpsc::UnboundedReceiver<Wish>) -> io::Result<Self> {
+    /// Changes of the sources count from now on.
+    pub(super) fn new(commands: mpsc::UnboundedReceiver<Wish>, sources: Option<sources::Settings>) -> io::Result<Self> {
         let on_terminal = io::stdin().is_terminal() || io::stdout().is_terminal();
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -56,6 +61,7 @@ impl Wishes {
             upgrade: signal(SignalKind::user_defined2())?,
             empty: if on_terminal { None } else { Some(signal(SignalKind::window_change())?) },
             commands,
+            changes: sources.map(sources::watch),
         })
     }
 
@@ -72,6 +78,7 @@ impl Wishes {
             _ = self.upgrade.recv() => Wish::Upgrade(None),
             Some(()) = received(self.empty.as_mut()) => Wish::LetWorkersGo,
             Some(wish) = self.commands.recv() => wish,
+            Some(change) = changed(self.changes.as_mut()) => Wish::FollowChange(change),
         }
     }
 }
@@ -80,6 +87,14 @@ impl Wishes {
 async fn received(signal: Option<&mut Signal>) -> Option<()> {
     match signal {
         Some(signal) => signal.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Never, where no sources are watched.
+async fn changed(changes: Option<&mut mpsc::UnboundedReceiver<Change>>) -> Option<Change> {
+    match changes {
+        Some(changes) => changes.recv().await,
         None => std::future::pending().await,
     }
 }

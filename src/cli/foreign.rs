@@ -64,12 +64,15 @@ const fn both(flags: &'static [&'static str], advice: &'static str) -> Foreign {
 
 const FOREIGN: &[Foreign] = &[
     // What runs, and how often
-    both(&["--reload"], "monoceros does not watch the code yet: send it SIGHUP after a change"),
-    gunicorn(&["--reload-engine", "--reload-extra-file"], "monoceros does not watch the code yet"),
-    uvicorn(
-        &["--reload-dir", "--reload-include", "--reload-exclude", "--reload-delay"],
-        "monoceros does not watch the code yet",
+    gunicorn(
+        &["--reload-engine"],
+        "not needed: the kernel tells of changes, and where it does not, files are looked at",
     ),
+    uvicorn(
+        &["--reload-include", "--reload-exclude"],
+        "Python files count, and each file named by --reload-extra FILE; virtual environments and hidden directories do not",
+    ),
+    uvicorn(&["--reload-delay"], "not needed: a reload begins when nothing more has changed for a moment"),
     gunicorn(
         &["-k", "--worker-class"],
         "leave it out: WSGI and ASGI are recognised (--interface says which one), threads are --threads N, the event loop \

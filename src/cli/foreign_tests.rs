@@ -241,16 +241,16 @@ fn found(line: &str) -> Vec<String> {
 #[test]
 fn finds_all_of_them_at_once() {
     let cases: &[(&str, &[&str])] = &[
-        ("monoceros main:app --reload", &["--reload"]),
-        ("monoceros main:app --reload=true", &["--reload"]),
-        ("monoceros check main:app --reload", &["--reload"]),
+        ("monoceros main:app --reload-delay", &["--reload-delay"]),
+        ("monoceros main:app --reload-delay=1", &["--reload-delay"]),
+        ("monoceros check main:app --reload-delay", &["--reload-delay"]),
         ("monoceros -k gevent -w 4 main:app -D", &["-k", "-D"]),
         ("monoceros -kgevent main:app", &["-k"]),
         ("monoceros main:app --host 0.0.0.0 --port 80", &["--host"]),
         ("monoceros main:app --wrokers 4", &[]),
-        ("monoceros main:app --wrokers 4 --reload", &[]),
+        ("monoceros main:app --wrokers 4 --reload-delay", &[]),
         ("monoceros main:app --certfile a --keyfile b", &[]),
-        ("monoceros main:app --help --reload", &[]),
+        ("monoceros main:app --help --reload-delay", &[]),
         ("monoceros main:app two", &[]),
     ];
     for (line, flags) in cases {

@@ -7,7 +7,7 @@ use super::table::options;
 use std::fmt;
 
 /// Options that hold for the life of the process.
-const UNTIL_RESTART: [Key; 2] = [Key::FrontThreads, Key::ControlSocket];
+const UNTIL_RESTART: [Key; 5] = [Key::FrontThreads, Key::ControlSocket, Key::Reload, Key::ReloadDir, Key::ReloadExtra];
 
 /// One option that has another value.
 #[derive(Debug, Clone, PartialEq, Eq)]

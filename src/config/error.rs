@@ -87,6 +87,8 @@ pub enum Problem {
 pub enum Warning {
     #[error("the environment variable {name} is unknown; did you mean {similar}?")]
     SimilarVariable { name: String, similar: String },
+    #[error("{option} has no effect without --reload")]
+    WithoutReload { option: String },
     #[error("certificates are configured, but no address speaks TLS")]
     UnusedCertificates,
 }

@@ -33,6 +33,7 @@ pub mod reference;
 mod resolve;
 pub mod show;
 pub mod size;
+mod sources;
 pub mod table;
 
 pub use disk::{Disk, DiskEntry, EmptyDisk, LocalDisk, Obstacle};

@@ -6,7 +6,7 @@ use super::definition::Key;
 use super::error::{ConfigError, Problem, Warning};
 use super::layer::Given;
 use super::reader::Reader;
-use super::{Settings, Surroundings, application, failover, listening, size};
+use super::{Settings, Surroundings, application, failover, listening, size, sources};
 use crate::control;
 use crate::front::bypass::Bypass;
 use crate::front::{self, files, limits};
@@ -28,7 +28,7 @@ pub(super) fn resolve(
     let mut reader = Reader::new(combined, surroundings);
     let certificates = certificates::read(&mut reader);
     let supervisor = supervisor(&mut reader);
-    let (front, warnings) = front(&mut reader, certificates.as_ref());
+    let (front, mut warnings) = front(&mut reader, certificates.as_ref());
     let settings = Settings {
         front,
         upstream: upstream(&mut reader),
@@ -41,6 +41,7 @@ pub(super) fn resolve(
         },
         development_certificate: certificates.and_then(|certificates| certificates.development),
     };
+    warnings.extend(sources::unused(&reader));
     if reader.errors.is_empty() { Ok((settings, warnings)) } else { Err(reader.errors) }
 }
 
@@ -51,6 +52,7 @@ fn supervisor(reader: &mut Reader<'_>) -> supervisor::Settings {
         None => reader.surroundings.directory.to_owned(),
     };
     supervisor::Settings {
+        sources: sources::read(reader, &chdir),
         app: worker(reader, workers),
         workers,
         python: reader.one(Key::Python).map(|given| python(reader, given)),

@@ -123,6 +123,19 @@ const APPLICATION: &[Definition] = &[
     switch(Key::Preload, "app.preload", "preload", "no-preload")
         .meaning("Import the application once and fork the workers from it")
         .peer("gunicorn: preload_app"),
+    switch(Key::Reload, "app.reload", "reload", "no-reload")
+        .meaning("Reload when a Python file in or below --chdir or --pythonpath has changed")
+        .peer("gunicorn: reload"),
+    option(Key::ReloadDir, "app.reload_dir", "reload-dir", "DIR", DIRECTORY)
+        .many()
+        .example("shop")
+        .meaning("With --reload: look in and below this directory instead; repeatable"),
+    option(Key::ReloadExtra, "app.reload_extra", "reload-extra", "FILE", Kind::Text("the path of a file"))
+        .many()
+        .example("settings.yaml")
+        .aliases(&["reload-extra-file"])
+        .meaning("With --reload: look at this file too, whatever it is; repeatable")
+        .peer("gunicorn: reload_extra_files"),
     option(Key::Loop, "app.loop", "loop", "KIND", Kind::Choice(&["auto", "asyncio", "uvloop"]))
         .default("auto")
         .aliases(&["asgi-loop"])

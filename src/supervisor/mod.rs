@@ -6,6 +6,7 @@ mod output;
 pub mod python;
 mod say;
 mod shell;
+pub mod sources;
 pub mod state;
 mod zygote;
 
@@ -40,6 +41,8 @@ pub struct Settings {
     /// For requests in progress when stopping (gunicorn: `graceful_timeout`).
     pub graceful_timeout: Duration,
     pub recycling: Recycling,
+    /// Files whose change is a reason to reload. Where there are any, a first load that fails does not end the server.
+    pub sources: Option<sources::Settings>,
 }
 
 /// When healthy workers are replaced. Zero is never.
@@ -249,6 +252,7 @@ impl Settings {
             drain_timeout: self.recycling.drain_timeout,
             max_lifetime: self.recycling.max_lifetime,
             lifetime_jitter: self.recycling.max_lifetime / 10,
+            waits_for_change: self.sources.is_some(),
             seed: u64::from(std::process::id()),
         }
     }

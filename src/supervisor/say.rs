@@ -51,6 +51,14 @@ pub(super) fn say(saying: Saying) {
             tracing::error!("no worker could be forked: {message}; next try in {next:.1?}");
         }
         Saying::Scaled { from, to } => tracing::info!("workers: {to} instead of {from}"),
+        Saying::FirstLoadFailed { failure, .. } => {
+            tracing::error!("the application cannot be loaded: {}", failure.message);
+            traceback(&failure.traceback);
+            if !failure.hint.is_empty() {
+                tracing::error!("hint: {}", failure.hint);
+            }
+            tracing::info!("waiting for a change of its files (--reload)");
+        }
         Saying::ReloadBegun { generation } => {
             tracing::info!("reload: the application is loaded anew (generation {generation})");
         }

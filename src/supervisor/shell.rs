@@ -282,7 +282,9 @@ impl<M: FnMut(Milestone)> Shell<M> {
                 (employed.generation, Progress::Step(format!("worker {worker} serves")))
             }
             Saying::ReloadDone { generation } => (*generation, Progress::Done { generation: *generation }),
-            Saying::ReloadFailed { generation, failure } => (*generation, Progress::Failed(failure.clone())),
+            Saying::ReloadFailed { generation, failure } | Saying::FirstLoadFailed { generation, failure } => {
+                (*generation, Progress::Failed(failure.clone()))
+            }
             _ => return,
         };
         // A reload that is superseded has begun.

@@ -111,6 +111,7 @@ impl World {
             graceful_timeout: Duration::from_secs(2),
             drain_timeout: Duration::from_millis(500),
             max_lifetime: Duration::ZERO,
+            waits_for_change: false,
             lifetime_jitter: Duration::ZERO,
             seed,
         };

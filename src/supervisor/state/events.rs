@@ -23,6 +23,8 @@ pub struct Policy {
     /// A worker is replaced when it has served this long, and a random time up to `lifetime_jitter` more. Zero: never.
     pub max_lifetime: Duration,
     pub lifetime_jitter: Duration,
+    /// When the first load of the application fails, wait for a reload instead of ending.
+    pub waits_for_change: bool,
     /// Of the jitter.
     pub seed: u64,
 }
@@ -196,6 +198,11 @@ pub enum Saying {
     /// The first worker of a generation serves.
     Proven {
         generation: GenerationNumber,
+    },
+    /// Nothing serves; the next reload may help.
+    FirstLoadFailed {
+        generation: GenerationNumber,
+        failure: BootFailure,
     },
     ReloadBegun {
         generation: GenerationNumber,

@@ -35,6 +35,9 @@ impl Supervisor {
         if self.stop != Stop::No {
             return;
         }
+        if self.is_abandoned(generation) {
+            return;
+        }
         if !self.has_ever_served {
             return self.give_up(Outcome::BootFailed(failure), actions);
         }
@@ -148,7 +151,7 @@ impl Supervisor {
             self.workers.remove(&worker);
             actions.push(Action::Forget(worker));
         }
-        if self.stop != Stop::No || was_told {
+        if self.stop != Stop::No || was_told || self.is_abandoned(number) {
             return;
         }
         if !self.has_ever_served {
@@ -188,7 +191,36 @@ impl Supervisor {
         true
     }
 
+    fn is_abandoned(&mut self, number: GenerationNumber) -> bool {
+        self.generation(number).is_none_or(|generation| generation.is_abandoned)
+    }
+
+    /// Nothing that has begun goes on.
+    pub(super) fn abandon_all(&mut self, actions: &mut Vec<Action>) {
+        for generation in &mut self.generations {
+            generation.is_abandoned = true;
+        }
+        for worker in self.workers.keys().copied().collect::<Vec<_>>() {
+            self.kill(worker, actions);
+        }
+    }
+
+    /// No worker has ever served, and none will.
     pub(super) fn give_up(&mut self, outcome: Outcome, actions: &mut Vec<Action>) {
+        if self.policy.waits_for_change {
+            let generation = self.target();
+            let failure = match outcome {
+                Outcome::BootFailed(failure) => failure,
+                Outcome::ZygoteFailed { status } => boot_failure(format!("the Python process {status}")),
+                Outcome::BootTimeout | Outcome::Stopped => {
+                    let seconds = self.policy.boot_timeout.as_secs();
+                    boot_failure(format!("no worker was ready within {seconds} s"))
+                }
+            };
+            self.abandon_all(actions);
+            self.reloading = None;
+            return actions.push(Action::Say(Saying::FirstLoadFailed { generation, failure }));
+        }
         actions.extend(self.workers.keys().map(|number| Action::Kill(*number)));
         self.end_zygotes(actions);
         self.finish(outcome, actions);

@@ -301,6 +301,7 @@ impl Supervisor {
     fn reload(&mut self, actions: &mut Vec<Action>) {
         let refusal = match (self.stop, self.has_ever_served) {
             (Stop::No, true) => None,
+            (Stop::No, false) if self.policy.waits_for_change => None,
             (Stop::No, false) => Some("the server has not started yet"),
             _ => Some("the server is stopping"),
         };
@@ -313,6 +314,9 @@ impl Supervisor {
             self.abandon_if_incoming(incoming, superseded(), actions);
         } else if let Some(generation) = self.reloading.take() {
             actions.push(Action::Say(Saying::ReloadFailed { generation, failure: superseded() }));
+        }
+        if !self.has_ever_served {
+            self.abandon_all(actions);
         }
         let generation = self.add_generation();
         self.reloading = Some(generation);

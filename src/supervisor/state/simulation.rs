@@ -62,6 +62,7 @@ impl World {
             drain_timeout: Duration::from_secs(4),
             max_lifetime: if random.next().is_multiple_of(2) { Duration::ZERO } else { Duration::from_secs(10) },
             lifetime_jitter: Duration::from_secs(2),
+            waits_for_change: false,
             seed,
         };
         let now = Instant::now();

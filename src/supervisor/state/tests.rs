@@ -13,6 +13,7 @@ fn policy(workers: u32) -> Policy {
         drain_timeout: Duration::from_secs(20),
         max_lifetime: Duration::ZERO,
         lifetime_jitter: Duration::ZERO,
+        waits_for_change: false,
         seed: 0,
     }
 }
@@ -103,6 +104,33 @@ fn boot_failure_before_anything_served_ends_the_program() {
         [Action::Kill(1), Action::Kill(2), Action::EndZygote(1), Action::Finish(Outcome::BootFailed(failure()))]
     );
     assert_eq!(supervisor.step(now, Event::Tick), []);
+}
+
+#[test]
+fn a_first_load_that_fails_waits_for_a_change_if_one_is_watched_for() {
+    let now = Instant::now();
+    let mut supervisor = Supervisor::new(Policy { waits_for_change: true, ..policy(2) });
+    supervisor.step(now, Event::Start);
+    supervisor.step(now, Event::ZygoteLoaded { generation: 1 });
+    let actions = supervisor.step(now, Event::BootFailed { worker: 1, failure: failure() });
+    let told = Action::Say(Saying::FirstLoadFailed { generation: 1, failure: failure() });
+    assert_eq!(actions, [Action::Kill(1), Action::Kill(2), told]);
+    // The other worker has the same to say.
+    assert_eq!(supervisor.step(now, Event::BootFailed { worker: 2, failure: failure() }), []);
+    for worker in [1, 2] {
+        let actions = supervisor.step(now, exited(worker, ExitStatus::Signal(9)));
+        assert!(!actions.iter().any(|action| matches!(action, Action::Fork { .. } | Action::Say(_))), "{actions:?}");
+    }
+    assert_eq!(supervisor.wake_at(now), None);
+    let actions = supervisor.step(now, Event::Reload);
+    assert!(actions.contains(&Action::StartZygote(2)), "{actions:?}");
+    let actions = supervisor.step(now, Event::ZygoteLoaded { generation: 2 });
+    let forks = acts(&actions).into_iter().filter(|action| matches!(action, Action::Fork { generation: 2, .. }));
+    assert_eq!(forks.count(), 2, "{actions:?}");
+    let said = [3, 4].map(|worker| supervisor.step(now, ready(worker))).concat();
+    assert!(said.contains(&Action::Say(Saying::Ready { interface: Interface::Wsgi })), "{said:?}");
+    assert!(said.contains(&Action::Say(Saying::ReloadDone { generation: 2 })), "{said:?}");
+    assert_eq!(supervisor.serving(), 2);
 }
 
 #[test]
