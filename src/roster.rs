@@ -5,6 +5,7 @@ use monoceros_wire::message::{BootFailure, Interface};
 use monoceros_wire::page::Page;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Number of a worker, never used twice in the life of the program.
@@ -18,6 +19,16 @@ pub struct Member {
     pub socket: OwnedFd,
     /// The supervisor keeps a hand on it: it tells how much the worker has answered.
     pub page: Arc<Page>,
+    pub warm_up: WarmUp,
+}
+
+/// What a new worker has to answer, with 2xx or 3xx, before it counts as ready.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WarmUp {
+    /// Paths, which may have a query.
+    pub targets: Vec<String>,
+    /// From its fork.
+    pub timeout: Duration,
 }
 
 /// Supervisor → upstream.
@@ -42,6 +53,11 @@ pub enum Report {
         worker: WorkerNumber,
         failure: BootFailure,
     },
+    /// It has loaded the application, but did not answer a warm-up request as it should.
+    Unfit {
+        worker: WorkerNumber,
+        failure: BootFailure,
+    },
     /// The link broke, or the worker spoke nonsense; `reason` says which.
     LinkLost {
         worker: WorkerNumber,
@@ -63,6 +79,10 @@ pub enum Report {
         worker: WorkerNumber,
         lost: u32,
         slots: u32,
+    },
+    /// It fails its health checks for long, while others are well. Said once.
+    Sick {
+        worker: WorkerNumber,
     },
 }
 

@@ -20,6 +20,7 @@ const WALLS: &[(&str, &[&str])] = &[
 const PURE: &[&str] = &[
     "upstream/balance.rs",
     "upstream/budget.rs",
+    "upstream/ejection.rs",
     "upstream/failover.rs",
     "upstream/fairness.rs",
     "upstream/signs.rs",

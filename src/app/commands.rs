@@ -79,7 +79,11 @@ impl Commands {
                 worker: view.worker,
                 pid: view.pid,
                 generation: view.generation,
-                state: view.state.to_owned(),
+                state: match member {
+                    Some(member) if member.is_ejected && view.state == "serving" => "ejected",
+                    _ => view.state,
+                }
+                .to_owned(),
                 age: view.age.as_secs_f64(),
                 answered: view.answered,
                 slots: member.map_or(0, |member| member.slots),

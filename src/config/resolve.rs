@@ -13,6 +13,8 @@ use crate::front::{self, files, limits};
 use crate::supervisor;
 use crate::telemetry::{self, AccessLog, Level};
 use crate::upstream;
+use crate::upstream::checks::Check;
+use crate::upstream::ejection::Thresholds;
 use monoceros_wire::zygote::{InterfaceChoice, LifespanChoice, LoopChoice, WorkerSettings};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -59,6 +61,7 @@ fn supervisor(reader: &mut Reader<'_>) -> supervisor::Settings {
         chdir,
         environment: reader.all(Key::Env).iter().filter_map(|given| variable(reader, given)).collect(),
         boot_timeout: reader.duration(Key::BootTimeout),
+        warm_up: reader.all(Key::WarmUp).iter().filter_map(|given| target(reader, Key::WarmUp, given)).collect(),
         graceful_timeout: reader.duration(Key::GracefulTimeout),
         recycling: supervisor::Recycling {
             drain_timeout: reader.duration(Key::DrainTimeout),
@@ -125,6 +128,16 @@ fn prefix(reader: &mut Reader<'_>, key: Key, given: &Given) -> Option<String> {
     let text = given.text.trim();
     if text.starts_with('/') && !text.contains(['?', '#', '\0']) {
         return Some(text.trim_end_matches('/').to_owned());
+    }
+    reader.invalid(key, given, None);
+    None
+}
+
+/// What a request line may ask for: a path, with a query if wanted.
+fn target(reader: &mut Reader<'_>, key: Key, given: &Given) -> Option<String> {
+    let text = given.text.trim();
+    if text.starts_with('/') && !text.contains('#') && text.parse::<http::uri::PathAndQuery>().is_ok() {
+        return Some(text.to_owned());
     }
     reader.invalid(key, given, None);
     None
@@ -224,11 +237,19 @@ fn upstream(reader: &mut Reader<'_>) -> upstream::Settings {
         queue_fairness: reader.switch(Key::QueueFairness),
         request_timeout: reader.duration(Key::Timeout),
         failover: failover::read(reader),
+        check: check(reader),
         response_memory: reader.size(Key::ResponseBuffer),
         response_file_max: reader.size(Key::MaxResponseFile),
         body_memory: reader.size(Key::BodyBuffer),
         stream_request: stream_request(reader),
     }
+}
+
+fn check(reader: &mut Reader<'_>) -> Option<Check> {
+    let (interval, timeout) = (reader.duration(Key::CheckInterval), reader.duration(Key::CheckTimeout));
+    let thresholds = Thresholds { rise: reader.count(Key::CheckRise), fall: reader.count(Key::CheckFall) };
+    let target = reader.one(Key::CheckPath).and_then(|given| target(reader, Key::CheckPath, given))?;
+    Some(Check { target, interval, timeout, thresholds })
 }
 
 fn stream_request(reader: &mut Reader<'_>) -> Vec<String> {

@@ -47,6 +47,8 @@ pub const HEADERS_MAX: u64 = monoceros_wire::HEADERS_MAX as u64 - 24;
 pub const FRONT_THREADS_MAX: u64 = 256;
 
 const SECOND: Duration = Duration::from_secs(1);
+/// Shortest time between things that are done again and again.
+const TENTH: Duration = Duration::from_millis(100);
 const DAY: Duration = Duration::from_hours(24);
 /// Shortest time-out that is not zero.
 const MOMENT: Duration = Duration::from_millis(1);
@@ -75,6 +77,7 @@ const fn switch(key: Key, path: &'static str, name: &'static str, opposite: &'st
 const APPLICATION_FORM: Kind = Kind::Text("module, module:attribute or module:factory()");
 const DIRECTORY: Kind = Kind::Text("an existing directory");
 const PEM_FILE: Kind = Kind::Text("an existing PEM file");
+const REQUEST_TARGET: Kind = Kind::Text("a path that begins with a slash, with a query if wanted");
 const PATH_PREFIX: Kind = Kind::Text("a path that begins with a slash");
 
 /// Who is let in during maintenance.
@@ -177,6 +180,10 @@ const WORKERS: &[Definition] = &[
     option(Key::BootTimeout, "server.boot_timeout", "boot-timeout", "TIME", time(SECOND))
         .default("60s")
         .meaning("Time for a worker to import the application and get ready"),
+    option(Key::WarmUp, "server.warm_up", "warm-up", "PATH", REQUEST_TARGET)
+        .many()
+        .example("/")
+        .meaning("Request that a new worker has to answer well (2xx, 3xx) before it serves; repeatable"),
     option(Key::DrainTimeout, "server.drain_timeout", "drain-timeout", "TIME", time(Duration::ZERO))
         .default("30s")
         .meaning("Time for requests in progress in a worker that is replaced"),
@@ -224,6 +231,25 @@ const WORKERS: &[Definition] = &[
     switch(Key::RetryNonIdempotent, "upstream.retry_non_idempotent", "retry-non-idempotent", "no-retry-non-idempotent")
         .meaning("Ask another worker after a status or a header field of --retry-on for POST and PATCH too")
         .peer("nginx: proxy_next_upstream non_idempotent"),
+    option(Key::CheckPath, "health.check_path", "check-path", "PATH", REQUEST_TARGET)
+        .example("/health")
+        .meaning("Ask every worker for this path now and then; one that fails gets no requests")
+        .peer("nginx: health_check uri"),
+    option(Key::CheckInterval, "health.check_interval", "check-interval", "TIME", time(TENTH))
+        .default("5s")
+        .meaning("Time between two health checks of a worker")
+        .peer("nginx: health_check interval"),
+    option(Key::CheckTimeout, "health.check_timeout", "check-timeout", "TIME", time(TENTH))
+        .default("5s")
+        .meaning("Time for the whole answer to a health check"),
+    option(Key::CheckRise, "health.check_rise", "check-rise", "N", count(1, 1000))
+        .default("2")
+        .meaning("Good answers in a row until a worker gets requests again")
+        .peer("nginx: health_check passes"),
+    option(Key::CheckFall, "health.check_fall", "check-fall", "N", count(1, 1000))
+        .default("3")
+        .meaning("Bad answers in a row until a worker gets no more requests")
+        .peer("nginx: health_check fails"),
     option(Key::StreamRequest, "upstream.stream_request", "stream-request", "PATH", PATH_PREFIX)
         .many()
         .example("/upload")

@@ -113,7 +113,7 @@ pub struct Worker {
     pub worker: u32,
     pub pid: Option<u32>,
     pub generation: u32,
-    /// `booting`, `serving`, `retiring`, `draining` or `ending`.
+    /// `booting`, `serving`, `ejected`, `retiring`, `draining` or `ending`.
     pub state: String,
     /// Since it was forked.
     pub age: f64,

@@ -107,7 +107,7 @@ impl Health {
         let members = self.pool.members();
         let workers: Vec<_> = members
             .iter()
-            .map(|member| json!({ "worker": member.worker, "slots": member.slots, "in_flight": member.in_flight }))
+            .map(|member| json!({ "worker": member.worker, "slots": member.slots, "in_flight": member.in_flight, "ejected": member.is_ejected }))
             .collect();
         let status = json!({
             "ready": self.is_ready(&load),

@@ -38,6 +38,8 @@ pub struct Settings {
     pub environment: Vec<(String, String)>,
     /// From fork to "ready".
     pub boot_timeout: Duration,
+    /// What a new worker has to answer before it serves: paths, which may have a query.
+    pub warm_up: Vec<String>,
     /// For requests in progress when stopping (gunicorn: `graceful_timeout`).
     pub graceful_timeout: Duration,
     pub recycling: Recycling,
@@ -217,9 +219,11 @@ pub(crate) fn event_of(report: Report) -> Event {
     match report {
         Report::Ready { worker, interface, slots } => Event::Ready { worker, interface, slots },
         Report::BootFailed { worker, failure } => Event::BootFailed { worker, failure },
+        Report::Unfit { worker, failure } => Event::Unfit { worker, failure },
         Report::LinkLost { worker, reason } => Event::LinkLost { worker, reason },
         Report::Overdue { worker } => Event::Overdue { worker },
         Report::Stuck { worker } => Event::Stuck { worker },
+        Report::Sick { worker } => Event::Retire { worker, reason: Retirement::Sick },
         Report::Leaking { worker, .. } => Event::Retire { worker, reason: Retirement::Leaking },
     }
 }

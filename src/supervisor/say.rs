@@ -29,6 +29,9 @@ pub(super) fn say(saying: Saying) {
             Retirement::Leaking => tracing::error!(
                 "worker {worker} is replaced: requests whose clients have left do not end and hold its slots"
             ),
+            Retirement::Sick => {
+                tracing::error!("worker {worker} is replaced: it goes on failing its health checks (--check-path)");
+            }
             Retirement::Asked => tracing::info!("worker {worker} is replaced, as asked"),
         },
         Saying::DrainOver { worker } => {

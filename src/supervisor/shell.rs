@@ -5,7 +5,7 @@ use super::say::say;
 use super::state::{Action, Event, GenerationNumber, Jitter, Outcome, Retirement, Saying, Supervisor};
 use super::zygote::{self, Zygote};
 use super::{Candidate, Failure, Milestone, Progress, Settings, Snapshot, WorkerView};
-use crate::roster::{Member, Notice, WorkerNumber};
+use crate::roster::{Member, Notice, WarmUp, WorkerNumber};
 use crate::telemetry::OutputStream;
 use monoceros_wire::message::BootFailure;
 use monoceros_wire::page::Page;
@@ -211,14 +211,16 @@ impl<M: FnMut(Milestone)> Shell<M> {
         let stderr = output::pipe_for(worker, OutputStream::Stderr)?;
         let descriptors = [theirs.as_fd(), page_file.as_fd(), stdout.as_fd(), stderr.as_fd()];
         running.zygote.send(&Order::Fork { worker }, &descriptors)?;
-        let recycling = self.recipe(generation).0.recycling;
+        let settings = self.recipe(generation).0;
+        let recycling = settings.recycling;
+        let warm_up = WarmUp { targets: settings.warm_up.clone(), timeout: settings.boot_timeout };
         let max_requests = match recycling.max_requests {
             0 => u64::MAX,
             least => least.saturating_add(self.jitter.below(recycling.max_requests_jitter.saturating_add(1))),
         };
         let employed = Employed { generation, page: Arc::clone(&page), pid: None, max_requests, since: Instant::now() };
         self.workers.insert(worker, employed);
-        self.notify(Notice::Joined(Member { worker, socket: ours, page }));
+        self.notify(Notice::Joined(Member { worker, socket: ours, page, warm_up }));
         Ok(())
     }
 

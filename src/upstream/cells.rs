@@ -111,6 +111,11 @@ impl Cells {
         is_news
     }
 
+    /// Whether an application is at this stream now.
+    pub(super) fn is_inside(&self, stream: StreamId) -> bool {
+        self.read(stream).is_some_and(|cell| is_inside(&cell))
+    }
+
     /// What the page says about a stream.
     pub(super) fn read(&self, stream: StreamId) -> Option<Cell> {
         self.page.read(stream & CELL_MASK).filter(|cell| cell.stream == stream)

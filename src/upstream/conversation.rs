@@ -4,7 +4,7 @@ use super::error::UpstreamError;
 use super::exchange::{Event, Exchange};
 use super::pool::Pool;
 use crate::roster::WorkerNumber;
-use monoceros_wire::frame::Kind;
+use monoceros_wire::frame::{Kind, StreamId};
 use monoceros_wire::sys::monotonic_now;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -57,6 +57,12 @@ impl Conversation {
     /// A handle that sends streamed body or messages, for another task.
     pub fn sender(&self) -> Sender {
         Sender { exchange: Arc::clone(&self.exchange) }
+    }
+
+    /// The stream of the request, if an application is at it now.
+    pub(super) fn inside(&self) -> Option<StreamId> {
+        let binding = self.exchange.binding()?;
+        binding.link.is_inside(binding.stream).then_some(binding.stream)
     }
 
     /// The worker that answers, or answered last.

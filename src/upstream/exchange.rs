@@ -213,11 +213,11 @@ impl Exchange {
         state.wake_sender();
     }
 
-    /// Takes the request back if `recall` succeeds with the worker. Not one of which a piece of the body was passed on:
+    /// Takes the request back if `recall` succeeds with the worker. Not one that is for this worker only, and not one of which a piece of the body was passed on:
     /// those pieces are on that link and nowhere else, so nothing is passed on while this decides.
     pub fn take_back(&self, recall: impl FnOnce() -> bool) -> bool {
         let mut state = self.lock();
-        if state.body_started || !recall() {
+        if state.body_started || self.request.is_probe() || !recall() {
             return false;
         }
         state.binding = None;
@@ -484,7 +484,7 @@ impl Exchange {
         let state = self.lock();
         RequestTraits {
             is_idempotent: self.request.is_idempotent(),
-            is_replayable: !state.body_started,
+            is_replayable: !state.body_started && !self.request.is_probe(),
             entered_before: state.entered_before,
             handed_before: state.handed_before,
             age: Duration::from_nanos(now.saturating_sub(self.born)),

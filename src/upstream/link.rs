@@ -153,6 +153,11 @@ impl Link {
         recalled
     }
 
+    /// Whether an application is at this stream now.
+    pub(super) fn is_inside(&self, stream: StreamId) -> bool {
+        self.lock().cells.is_inside(stream)
+    }
+
     /// Looks at everything the worker holds.
     pub fn look(&self) -> Look {
         let mut shared = self.lock();

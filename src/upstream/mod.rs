@@ -3,7 +3,9 @@
 pub mod balance;
 pub mod budget;
 mod cells;
+pub mod checks;
 pub mod conversation;
+pub mod ejection;
 pub mod error;
 pub mod exchange;
 pub mod failover;
@@ -11,6 +13,7 @@ pub mod fairness;
 pub mod link;
 mod obituary;
 pub mod pool;
+mod probe;
 mod queue;
 #[cfg(test)]
 pub(crate) mod rehearsal;
@@ -19,6 +22,7 @@ mod retry;
 pub mod signs;
 mod spool;
 mod sweep;
+mod warm_up;
 pub mod watch;
 
 use std::time::Duration;
@@ -36,6 +40,8 @@ pub struct Settings {
     pub request_timeout: Duration,
     /// When another worker is asked.
     pub failover: failover::Policy,
+    /// Workers are asked now and then whether they are well.
+    pub check: Option<checks::Check>,
     /// Response bytes kept in memory for a slow client before a temporary file takes over.
     pub response_memory: usize,
     /// Longest response that is taken off a WSGI worker for a slow client (nginx: `proxy_max_temp_file_size`).
@@ -54,6 +60,7 @@ impl Default for Settings {
             queue_fairness: true,
             request_timeout: Duration::from_secs(60),
             failover: failover::Policy::default(),
+            check: None,
             response_memory: 1 << 20,
             response_file_max: 1 << 30,
             body_memory: 64 << 10,

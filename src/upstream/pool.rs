@@ -7,6 +7,7 @@ use super::Settings;
 use super::balance::{self, Candidate, ServiceTime};
 use super::budget::Budget;
 pub use super::conversation::{Conversation, Sender};
+use super::ejection::Standing;
 use super::error::{Cause, Reached, UpstreamError};
 use super::exchange::{Exchange, SpoolLimits};
 use super::link::{self, Link, Turn};
@@ -14,9 +15,10 @@ use super::obituary::{self, End, Inside};
 use super::queue::Queue;
 use super::request::EncodedRequest;
 use super::sweep::Rhythm;
-use crate::roster::{Notice, Report, UpstreamEnd, WorkerNumber};
+use crate::roster::{Notice, Report, UpstreamEnd, WarmUp, WorkerNumber};
 use arc_swap::{ArcSwap, Guard};
-use monoceros_wire::frame::{Kind, LINK};
+use monoceros_wire::frame::{Kind, LINK, StreamId};
+use monoceros_wire::message::Ready;
 use monoceros_wire::sys::monotonic_now;
 use std::cell::Cell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,6 +39,8 @@ pub fn enter_thread(index: usize) {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum MemberState {
     Booting,
+    /// Has loaded the application, and answers our own requests first.
+    WarmingUp,
     Serving,
     /// Finishes what it holds; `told` once the drain frame was sent.
     Draining {
@@ -48,6 +52,14 @@ pub(super) enum MemberState {
 pub(super) struct MemberEntry {
     pub(super) link: Arc<Link>,
     pub(super) state: MemberState,
+    /// What it has to answer before it serves.
+    warm_up: Option<WarmUp>,
+    joined_at: u64,
+    pub(super) standing: Standing,
+    /// A health check that was not answered in time, and that the application was still at.
+    pub(super) lost_check: Option<StreamId>,
+    /// It is ejected, and others are there.
+    pub(super) is_barred: bool,
     pub(super) slots: u32,
     pub(super) in_flight: u32,
     service: ServiceTime,
@@ -62,9 +74,14 @@ pub(super) struct MemberEntry {
 }
 
 impl MemberEntry {
-    fn new(link: Arc<Link>) -> Self {
+    fn new(link: Arc<Link>, warm_up: Option<WarmUp>, joined_at: u64) -> Self {
         Self {
             link,
+            warm_up,
+            joined_at,
+            standing: Standing::default(),
+            lost_check: None,
+            is_barred: false,
             state: MemberState::Booting,
             slots: 0,
             in_flight: 0,
@@ -76,10 +93,15 @@ impl MemberEntry {
         }
     }
 
+    /// It serves, and is not ejected.
+    pub(super) fn may_get(&self) -> bool {
+        self.state == MemberState::Serving && !self.is_barred
+    }
+
     fn candidate(&self, thread: usize) -> Candidate {
         let ahead =
             if self.link.is_asgi() { 0 } else { balance::ahead(self.service.estimate()).saturating_mul(self.slots) };
-        let slots = if self.state == MemberState::Serving && !self.is_slow { self.slots } else { 0 };
+        let slots = if self.may_get() && !self.is_slow { self.slots } else { 0 };
         Candidate {
             slots,
             in_flight: self.in_flight,
@@ -118,6 +140,8 @@ pub struct MemberView {
     pub worker: WorkerNumber,
     pub slots: u32,
     pub in_flight: u32,
+    /// It fails its health checks.
+    pub is_ejected: bool,
 }
 
 /// See the module.
@@ -128,6 +152,7 @@ pub struct Pool {
     state: Mutex<State>,
     reports: mpsc::UnboundedSender<Report>,
     pub(super) ticker: Arc<Notify>,
+    pub(super) settings_changed: Notify,
     clock: Clock,
 }
 
@@ -145,7 +170,7 @@ impl Pool {
         let ticker = Arc::new(Notify::new());
         let state = State { ticker: Arc::clone(&ticker), ..State::default() };
         let settings = ArcSwap::from_pointee(settings);
-        Arc::new(Self { settings, state: Mutex::new(state), reports, ticker, clock })
+        Arc::new(Self { settings, state: Mutex::new(state), reports, ticker, settings_changed: Notify::new(), clock })
     }
 
     pub(super) fn now(&self) -> u64 {
@@ -160,6 +185,7 @@ impl Pool {
     /// From now on these hold, for requests that are on their way too.
     pub fn set_settings(&self, settings: Settings) {
         self.settings.store(Arc::new(settings));
+        self.settings_changed.notify_one();
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -222,6 +248,7 @@ impl Pool {
             worker: member.link.worker(),
             slots: member.slots,
             in_flight: member.in_flight,
+            is_ejected: member.standing.is_ejected(),
         };
         self.lock().members.iter().map(view).collect()
     }
@@ -244,6 +271,7 @@ impl Pool {
 
     fn join(self: &Arc<Self>, member: crate::roster::Member, threads: &[Handle]) {
         let worker = member.worker;
+        let warm_up = Some(member.warm_up.clone()).filter(|warm_up| !warm_up.targets.is_empty());
         let mut state = self.lock();
         let thread = state.joined % threads.len().max(1);
         state.joined += 1;
@@ -252,15 +280,16 @@ impl Pool {
             Err(error) => return self.report(Report::LinkLost { worker, reason: error.to_string() }),
         };
         drop(state);
-        self.admit(Arc::clone(&link));
+        self.admit(Arc::clone(&link), warm_up);
         if let Some(thread) = threads.get(thread) {
             thread.spawn(link::run(link, socket, Arc::clone(self)));
         }
     }
 
     /// From now on this worker is one of ours.
-    pub(super) fn admit(&self, link: Arc<Link>) {
-        self.lock().members.push(MemberEntry::new(link));
+    pub(super) fn admit(&self, link: Arc<Link>, warm_up: Option<WarmUp>) {
+        let member = MemberEntry::new(link, warm_up, self.now());
+        self.lock().members.push(member);
     }
 
     /// Hands nothing more to a worker, and lets it go when it holds nothing.
@@ -274,6 +303,7 @@ impl Pool {
         for exchange in &recalled {
             exchange.queue_again(now);
         }
+        state.review();
         state.queue.put_first(recalled);
         state.settle(now);
         let is_serving = state.members.iter().any(|member| member.state == MemberState::Serving);
@@ -285,14 +315,18 @@ impl Pool {
     }
 
     /// A link brought news.
-    pub(super) fn turn(&self, link: &Arc<Link>, turn: &Turn, now: u64) {
+    pub(super) fn turn(self: &Arc<Self>, link: &Arc<Link>, turn: &Turn, now: u64) {
         let mut state = self.lock();
         let Some(member) = state.member(link.worker()) else { return };
         if let Some(ready) = turn.ready {
-            member.state = MemberState::Serving;
-            member.slots = ready.slots;
-            let report = Report::Ready { worker: link.worker(), interface: ready.interface, slots: ready.slots };
-            self.report(report);
+            match member.warm_up.take() {
+                Some(warm_up) => {
+                    member.state = MemberState::WarmingUp;
+                    let warm_up = Arc::clone(self).warm_up(Arc::clone(link), ready, warm_up, member.joined_at);
+                    tokio::spawn(warm_up);
+                }
+                None => self.begin_to_serve(member, ready),
+            }
         }
         // The next piece of an answer is no progress for those who wait behind it.
         if turn.finished > 0 || turn.has_moved {
@@ -303,6 +337,9 @@ impl Pool {
         for sample in &turn.service_times {
             member.service.observe(*sample);
         }
+        if turn.ready.is_some() {
+            state.review();
+        }
         if turn.finished > 0 || turn.has_moved || turn.ready.is_some() {
             state.settle(now);
         }
@@ -312,11 +349,21 @@ impl Pool {
         }
     }
 
+    /// From now on it gets requests.
+    pub(super) fn begin_to_serve(&self, member: &mut MemberEntry, ready: Ready) {
+        member.state = MemberState::Serving;
+        member.slots = ready.slots;
+        member.is_slow = false;
+        let worker = member.link.worker();
+        self.report(Report::Ready { worker, interface: ready.interface, slots: ready.slots });
+    }
+
     /// A worker is gone: what it held is repeated elsewhere or answered, as [`failover`] decides.
     pub(super) fn lose(&self, link: &Arc<Link>) {
         let now = self.now();
         let mut state = self.lock();
         state.members.retain(|member| !Arc::ptr_eq(&member.link, link));
+        state.review();
         let mut again = Vec::new();
         let mut inside = Vec::new();
         for orphan in link.close() {
@@ -418,8 +465,9 @@ fn refusal(cause: Cause) -> UpstreamError {
     UpstreamError { cause, reached: Reached::Queued, worker: None }
 }
 
-/// The two tasks of a pool, for the runtime that hosts them.
+/// The tasks of a pool, for the runtime that hosts them.
 pub fn start(pool: &Arc<Pool>, end: UpstreamEnd, threads: Vec<Handle>) {
     tokio::spawn(Arc::clone(pool).follow(end.notices, threads));
     tokio::spawn(Arc::clone(pool).tick());
+    tokio::spawn(Arc::clone(pool).watch_health());
 }

@@ -44,7 +44,7 @@ impl Rehearsal {
     /// A worker was forked.
     pub(crate) fn join(&mut self, worker: WorkerNumber, page: Arc<Page>) {
         let link = Arc::new(Link::new(page, worker, 0));
-        self.pool.admit(Arc::clone(&link));
+        self.pool.admit(Arc::clone(&link), None);
         self.links.insert(worker, link);
     }
 

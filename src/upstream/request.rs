@@ -37,6 +37,7 @@ impl From<IpAddr> for Client {
 #[derive(Debug, Clone)]
 pub struct EncodedRequest {
     client: Option<Client>,
+    is_probe: bool,
     head: Bytes,
     body: RequestBody,
     is_idempotent: bool,
@@ -55,13 +56,23 @@ impl EncodedRequest {
         if head.len() > monoceros_wire::HEAD_MAX {
             return Err(FieldTooLong(head.len()));
         }
-        Ok(Self { client: None, head: head.freeze(), body, is_idempotent })
+        Ok(Self { client: None, is_probe: false, head: head.freeze(), body, is_idempotent })
     }
 
     /// Names the client, so that it takes turns with others; without a name the request has a turn of its own.
     #[must_use]
     pub fn of(self, client: Option<Client>) -> Self {
         Self { client, ..self }
+    }
+
+    /// It is a question of our own to one certain worker.
+    #[must_use]
+    pub(super) fn probing(self) -> Self {
+        Self { is_probe: true, ..self }
+    }
+
+    pub fn is_probe(&self) -> bool {
+        self.is_probe
     }
 
     pub(super) fn client(&self) -> Option<Client> {
@@ -90,7 +101,8 @@ impl EncodedRequest {
         let RequestFacts { method, path, .. } = request.facts;
         let shown = &path[..path.len().min(PATH_MAX)];
         let more = if shown.len() < path.len() { "…" } else { "" };
-        format!("{} {}{more}", method.escape_ascii(), shown.escape_ascii())
+        let whose = if self.is_probe { "our own " } else { "" };
+        format!("{whose}{} {}{more}", method.escape_ascii(), shown.escape_ascii())
     }
 
     /// Its body comes piece by piece, through the exchange.

@@ -7,7 +7,7 @@ use super::error::{Cause, Reached};
 use super::exchange::{Event, Exchange};
 use super::failover::{self, Decision, Policy};
 use super::obituary::End;
-use super::pool::{MemberState, Pool, State};
+use super::pool::{Pool, State};
 use super::sweep::Rhythm;
 use crate::roster::WorkerNumber;
 use std::sync::Arc;
@@ -108,7 +108,7 @@ impl State {
     fn others_serve(&self, than: Option<WorkerNumber>) -> bool {
         self.members.iter().any(|member| {
             let is_other = Some(member.link.worker()) != than;
-            is_other && member.state == MemberState::Serving && member.waited < STUCK_AFTER
+            is_other && member.may_get() && member.waited < STUCK_AFTER
         })
     }
 

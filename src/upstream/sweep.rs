@@ -76,7 +76,9 @@ impl Pool {
         if limit == 0 {
             return;
         }
-        for member in state.members.iter().filter(|member| member.is_busy()) {
+        // What warms up has the time of `--boot-timeout`.
+        let is_subject = |member: &&MemberEntry| member.is_busy() && member.state != MemberState::WarmingUp;
+        for member in state.members.iter().filter(is_subject) {
             let worker = member.link.worker();
             let (mut is_overdue, mut lost) = (false, 0);
             for (exchange, verdict) in member.link.judge(now, limit) {
@@ -144,8 +146,7 @@ impl MemberEntry {
     }
 
     fn place(&self) -> Place {
-        let is_serving = self.state == MemberState::Serving;
-        let slots = if is_serving { self.slots } else { 0 };
+        let slots = if self.may_get() { self.slots } else { 0 };
         Place { slots, in_flight: self.in_flight + self.link.occupied(), is_slow: self.is_slow, waited: self.waited }
     }
 

@@ -7,7 +7,7 @@
 )]
 
 use bytes::Bytes;
-use monoceros::roster::Member;
+use monoceros::roster::{Member, WarmUp};
 use monoceros_wire::frame::{FLAG_END, Frame, Kind, LINK, StreamId};
 use monoceros_wire::inbound::Inbound;
 use monoceros_wire::message::{self, Hello, Interface, Ready, Request, encode_response};
@@ -54,7 +54,7 @@ impl MockWorker {
             credits: HashMap::new(),
             drained: false,
         };
-        (worker, Member { worker: number, socket: ours, page: std::sync::Arc::new(page) })
+        (worker, Member { worker: number, socket: ours, page: std::sync::Arc::new(page), warm_up: WarmUp::default() })
     }
 
     pub async fn greet(&self, interface: Interface, slots: u32) {

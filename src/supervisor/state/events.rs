@@ -60,6 +60,11 @@ pub enum Event {
         worker: WorkerNumber,
         failure: BootFailure,
     },
+    /// It has loaded the application and is not fit to serve; its process is still there.
+    Unfit {
+        worker: WorkerNumber,
+        failure: BootFailure,
+    },
     LinkLost {
         worker: WorkerNumber,
         reason: String,
@@ -114,6 +119,8 @@ pub enum Retirement {
     Lifetime,
     /// Requests that nobody waits for any more, and that do not end, hold too many of its slots.
     Leaking,
+    /// It fails its health checks.
+    Sick,
     /// `monoceros restart-worker`
     Asked,
 }

@@ -47,6 +47,20 @@ impl Supervisor {
         }
     }
 
+    pub(super) fn unfit(
+        &mut self,
+        now: Instant,
+        number: WorkerNumber,
+        failure: BootFailure,
+        actions: &mut Vec<Action>,
+    ) {
+        // It may have been given up meanwhile.
+        if self.workers.get(&number).is_some_and(Worker::is_booting) {
+            self.kill(number, actions);
+            self.boot_failed(now, number, failure, actions);
+        }
+    }
+
     pub(super) fn fork_failed(
         &mut self,
         now: Instant,

@@ -251,6 +251,7 @@ impl Supervisor {
             Event::ForkFailed { worker, message } => self.fork_failed(now, worker, message, &mut actions),
             Event::Ready { worker, interface, .. } => self.ready(now, worker, interface, &mut actions),
             Event::BootFailed { worker, failure } => self.boot_failed(now, worker, failure, &mut actions),
+            Event::Unfit { worker, failure } => self.unfit(now, worker, failure, &mut actions),
             Event::LinkLost { worker, reason } => self.link_lost(now, worker, &reason, &mut actions),
             Event::Exited { worker, status, requests, out_of_memory } => {
                 self.exited(now, worker, End { status, requests, out_of_memory }, &mut actions);

@@ -235,6 +235,26 @@ fn a_reload_moves_one_for_one() {
 }
 
 #[test]
+fn a_worker_that_does_not_warm_up_is_killed_and_changes_nothing() {
+    let now = Instant::now();
+    let mut supervisor = serving(2, now);
+    supervisor.step(now, Event::Reload);
+    supervisor.step(now, Event::ZygoteLoaded { generation: 2 });
+    let actions = supervisor.step(now, Event::Unfit { worker: 3, failure: failure() });
+    assert!(actions.contains(&Action::Kill(3)), "{actions:?}");
+    assert!(actions.contains(&Action::Say(Saying::ReloadFailed { generation: 2, failure: failure() })), "{actions:?}");
+    supervisor.step(now, exited(3, ExitStatus::Signal(9)));
+    assert_eq!((supervisor.serving(), supervisor.target()), (2, 1));
+    // One that takes the place of a crashed one is killed too, and the next try comes after a pause.
+    supervisor.step(now, exited(1, ExitStatus::Signal(11)));
+    let actions = supervisor.step(now, Event::Unfit { worker: 4, failure: failure() });
+    assert!(actions.contains(&Action::Kill(4)), "{actions:?}");
+    assert!(!actions.iter().any(|action| matches!(action, Action::Fork { .. })), "{actions:?}");
+    // What serves is fit.
+    assert_eq!(supervisor.step(now, Event::Unfit { worker: 2, failure: failure() }), []);
+}
+
+#[test]
 fn a_reload_onto_broken_code_changes_nothing() {
     let now = Instant::now();
     let mut supervisor = serving(2, now);
