@@ -63,6 +63,15 @@ pub enum Report {
         worker: WorkerNumber,
         reason: String,
     },
+    /// Requests that have just passed their time-out. Each is told once; those of a WSGI worker are to be asked to return.
+    Late {
+        worker: WorkerNumber,
+        requests: Vec<LateRequest>,
+    },
+    /// What was [`Report::Overdue`] is so no longer: its threads have returned.
+    Returned {
+        worker: WorkerNumber,
+    },
     /// A request of this worker has passed its time-out and its client was told; or a WSGI thread is still in an
     /// application that nobody has waited for since then. Said again as long as it lasts.
     Overdue {
@@ -84,6 +93,23 @@ pub enum Report {
     Sick {
         worker: WorkerNumber,
     },
+}
+
+/// A request that has passed its time-out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LateRequest {
+    /// Method and path.
+    pub label: String,
+    /// What the client sent as `X-Request-ID`, made safe for the log.
+    pub id: Option<String>,
+    /// Since the application was entered.
+    pub duration: Duration,
+    pub stream: u32,
+    /// The thread that runs it, as `threading.get_ident()` names it.
+    pub thread: u64,
+    pub is_asgi: bool,
+    /// Its client got 504; else it had left.
+    pub is_answered: bool,
 }
 
 /// The supervisor's end.

@@ -26,6 +26,7 @@ const PURE: &[&str] = &[
     "upstream/signs.rs",
     "upstream/watch.rs",
     "supervisor/state",
+    "supervisor/stack_report.rs",
     "front/bypass.rs",
     "front/gate",
     "front/files/path.rs",

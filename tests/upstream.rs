@@ -48,6 +48,13 @@ impl World {
         worker
     }
 
+    /// The late request itself comes first, and once; then its worker is overdue for as long as it lasts.
+    async fn expect_overdue(&mut self) {
+        let late = self.report().await;
+        assert!(matches!(&late, Report::Late { worker: 1, requests } if requests.len() == 1), "{late:?}");
+        assert!(matches!(self.report().await, Report::Overdue { worker: 1 }));
+    }
+
     async fn report(&mut self) -> Report {
         timeout(PATIENCE, self.supervisor.reports.recv()).await.expect("a report in time").unwrap()
     }
@@ -274,7 +281,7 @@ async fn an_application_that_takes_too_long_is_reported_once() {
     let seen = worker.request().await;
     worker.enter(&seen);
     assert_eq!(failure(&conversation).await, (Cause::Timeout, Reached::Entered));
-    assert!(matches!(world.report().await, Report::Overdue { worker: 1 }));
+    world.expect_overdue().await;
     assert!(worker.is_cancelled(&seen));
 }
 
@@ -418,7 +425,7 @@ async fn a_worker_that_hangs_is_reported_though_its_client_has_left() {
     let seen = worker.request().await;
     worker.enter(&seen);
     drop(conversation);
-    assert!(matches!(world.report().await, Report::Overdue { worker: 1 }));
+    world.expect_overdue().await;
 }
 
 #[tokio::test]
@@ -456,7 +463,7 @@ async fn a_thread_that_hangs_in_its_answer_is_reported_when_its_client_has_left(
     worker.head(&seen, 200, b"half", false).await;
     assert!(matches!(next(&conversation).await, Event::Head { .. }));
     drop(conversation);
-    assert!(matches!(world.report().await, Report::Overdue { worker: 1 }));
+    world.expect_overdue().await;
 }
 
 #[tokio::test]
@@ -468,7 +475,7 @@ async fn a_thread_that_hangs_after_its_answer_is_reported() {
     worker.enter(&seen);
     worker.head(&seen, 200, b"whole", true).await;
     assert_eq!(answer(&conversation).await.0, 200);
-    assert!(matches!(world.report().await, Report::Overdue { worker: 1 }));
+    world.expect_overdue().await;
 }
 
 #[tokio::test]

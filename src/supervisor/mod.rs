@@ -7,6 +7,8 @@ pub mod python;
 mod say;
 mod shell;
 pub mod sources;
+mod stack_report;
+mod stacks;
 pub mod state;
 mod zygote;
 
@@ -175,7 +177,10 @@ pub async fn run(
         let vitals = shell.settings.recycling.needs_vitals().then(|| vitals.tick());
         let alarm = machine.wake_at(Instant::now()).map(|at| tokio::time::sleep_until(at.into()));
         tokio::select! {
-            Some(report) = reports.recv() => events.push_back(event_of(report)),
+            Some(report) = reports.recv() => match report {
+                Report::Late { worker, requests } => shell.explain(worker, requests),
+                report => events.extend(event_of(report)),
+            },
             Some((generation, news)) = news.recv() => events.extend(shell.event_of(generation, news)),
             Some(demand) = demands.recv() => {
                 events.extend(recall(&demand, &machine, &shell.settings));
@@ -214,9 +219,9 @@ fn recall(demand: &Demand, machine: &Supervisor, settings: &Settings) -> Option<
     (is_reload && machine.wanted() == 0).then_some(Event::Scale { workers: settings.workers })
 }
 
-/// What the upstream reports, as the machine understands it.
-pub(crate) fn event_of(report: Report) -> Event {
-    match report {
+/// What the upstream reports, as the machine understands it; `None` is no business of the machine.
+pub(crate) fn event_of(report: Report) -> Option<Event> {
+    Some(match report {
         Report::Ready { worker, interface, slots } => Event::Ready { worker, interface, slots },
         Report::BootFailed { worker, failure } => Event::BootFailed { worker, failure },
         Report::Unfit { worker, failure } => Event::Unfit { worker, failure },
@@ -225,7 +230,9 @@ pub(crate) fn event_of(report: Report) -> Event {
         Report::Stuck { worker } => Event::Stuck { worker },
         Report::Sick { worker } => Event::Retire { worker, reason: Retirement::Sick },
         Report::Leaking { worker, .. } => Event::Retire { worker, reason: Retirement::Leaking },
-    }
+        Report::Returned { worker } => Event::Returned { worker },
+        Report::Late { .. } => return None,
+    })
 }
 
 /// How often to look at how much workers have answered, and how much memory they use: short enough that

@@ -17,7 +17,15 @@ pub(super) fn say(saying: Saying) {
         }
         Saying::BootTimeout { worker } => tracing::error!("worker {worker} was not ready in time and is killed"),
         Saying::Overdue { worker } => {
-            tracing::error!("worker {worker} did not answer in time (--timeout) and is killed and replaced");
+            tracing::warn!("worker {worker} did not answer in time (--timeout); its late threads are asked to return");
+        }
+        Saying::Returned { worker } => {
+            tracing::info!("worker {worker} goes on serving: its late threads have returned");
+        }
+        Saying::Unreturned { worker } => {
+            tracing::error!(
+                "worker {worker} is killed and replaced: a late thread did not return when it was asked to"
+            );
         }
         Saying::Stuck { worker } => {
             tracing::error!("worker {worker} does not take up requests; it is killed and what it held goes to others");

@@ -2,10 +2,11 @@
 
 use super::output;
 use super::say::say;
+use super::stacks::{self, Explainer};
 use super::state::{Action, Event, GenerationNumber, Jitter, Outcome, Retirement, Saying, Supervisor};
 use super::zygote::{self, Zygote};
 use super::{Candidate, Failure, Milestone, Progress, Settings, Snapshot, WorkerView};
-use crate::roster::{Member, Notice, WarmUp, WorkerNumber};
+use crate::roster::{LateRequest, Member, Notice, WarmUp, WorkerNumber};
 use crate::telemetry::OutputStream;
 use monoceros_wire::message::BootFailure;
 use monoceros_wire::page::Page;
@@ -64,6 +65,7 @@ struct Employed {
     /// Answers after which it is replaced.
     max_requests: u64,
     since: Instant,
+    explainer: Explainer,
 }
 
 impl<M: FnMut(Milestone)> Shell<M> {
@@ -167,6 +169,14 @@ impl<M: FnMut(Milestone)> Shell<M> {
         }
     }
 
+    /// Finds out where these requests are, and tells the log. The signal also makes the worker ask their threads to return.
+    pub(super) fn explain(&self, worker: WorkerNumber, requests: Vec<LateRequest>) {
+        if let Some(employed) = self.workers.get(&worker) {
+            // The receiver lives as long as the sender.
+            let _ = employed.explainer.send(requests);
+        }
+    }
+
     fn notify(&self, notice: Notice) {
         // The upstream is gone only when the program ends.
         let _ = self.notices.send(notice);
@@ -209,7 +219,8 @@ impl<M: FnMut(Milestone)> Shell<M> {
         let page = Arc::new(page);
         let stdout = output::pipe_for(worker, OutputStream::Stdout)?;
         let stderr = output::pipe_for(worker, OutputStream::Stderr)?;
-        let descriptors = [theirs.as_fd(), page_file.as_fd(), stdout.as_fd(), stderr.as_fd()];
+        let (explainer, stacks) = stacks::attend(worker, running.zygote.orders())?;
+        let descriptors = [theirs.as_fd(), page_file.as_fd(), stdout.as_fd(), stderr.as_fd(), stacks.as_fd()];
         running.zygote.send(&Order::Fork { worker }, &descriptors)?;
         let settings = self.recipe(generation).0;
         let recycling = settings.recycling;
@@ -218,7 +229,9 @@ impl<M: FnMut(Milestone)> Shell<M> {
             0 => u64::MAX,
             least => least.saturating_add(self.jitter.below(recycling.max_requests_jitter.saturating_add(1))),
         };
-        let employed = Employed { generation, page: Arc::clone(&page), pid: None, max_requests, since: Instant::now() };
+        let since = Instant::now();
+        let page_here = Arc::clone(&page);
+        let employed = Employed { generation, page: page_here, pid: None, max_requests, since, explainer };
         self.workers.insert(worker, employed);
         self.notify(Notice::Joined(Member { worker, socket: ours, page, warm_up }));
         Ok(())

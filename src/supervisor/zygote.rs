@@ -42,9 +42,20 @@ pub(super) enum News {
 /// A running zygote.
 #[derive(Debug)]
 pub(super) struct Zygote {
-    control: Arc<AsyncFd<OwnedFd>>,
+    orders: Orders,
     id: u32,
     end: Option<oneshot::Sender<()>>,
+}
+
+/// The way to a zygote.
+#[derive(Debug, Clone)]
+pub(super) struct Orders(Arc<AsyncFd<OwnedFd>>);
+
+impl Orders {
+    /// See [`Zygote::send`].
+    pub(super) fn send(&self, order: &Order, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        zygote::send_message(self.0.get_ref().as_fd(), order, descriptors)
+    }
 }
 
 /// Output of a zygote, before it forks.
@@ -88,7 +99,7 @@ impl Zygote {
         let control = Arc::new(crate::sys::readiness::watch(ours)?);
         let (end, ending) = oneshot::channel();
         let id = child.id().unwrap_or_default();
-        let zygote = Self { control: Arc::clone(&control), id, end: Some(end) };
+        let zygote = Self { orders: Orders(Arc::clone(&control)), id, end: Some(end) };
         zygote.send(&Order::Configure { version: monoceros_wire::VERSION, settings: settings.app.clone() }, &[])?;
         tokio::spawn(follow(control, child, ending, move |told| {
             // Nobody listens any more only when the program ends.
@@ -104,7 +115,12 @@ impl Zygote {
 
     /// Sends an order. The socket holds many of them; one that does not fit means that the zygote hangs.
     pub(super) fn send(&self, order: &Order, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-        zygote::send_message(self.control.get_ref().as_fd(), order, descriptors)
+        self.orders.send(order, descriptors)
+    }
+
+    /// The way to it, for others.
+    pub(super) fn orders(&self) -> Orders {
+        self.orders.clone()
     }
 
     /// Ends it, and with it its workers: by word, and soon after by force.

@@ -121,6 +121,13 @@ impl Cells {
         self.page.read(stream & CELL_MASK).filter(|cell| cell.stream == stream)
     }
 
+    /// Asks the thread of a request to return, and tells what the page says about it.
+    pub(super) fn ask(&self, stream: StreamId) -> Option<Cell> {
+        let cell = self.read(stream)?;
+        self.page.ask(stream & CELL_MASK);
+        Some(cell)
+    }
+
     /// The worker is done with the stream, except that a WSGI application may not have returned.
     pub(super) fn end(&mut self, stream: StreamId, may_go_on: bool, now: u64) {
         let is_inside = may_go_on && self.read(stream).is_some_and(|cell| is_inside(&cell));

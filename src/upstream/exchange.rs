@@ -15,7 +15,7 @@ use monoceros_wire::frame::{Frame, Kind, StreamId};
 use monoceros_wire::message::{self, Abort, FileRange, Interface};
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -145,6 +145,8 @@ pub struct Exchange {
     /// When the last piece of a streamed body was passed on, on the same clock; zero before the first.
     body_at: AtomicU64,
     limits: SpoolLimits,
+    /// It was told that it takes too long.
+    is_late: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -179,6 +181,7 @@ impl Exchange {
             entered_at: AtomicU64::new(0),
             body_at: AtomicU64::new(0),
             limits,
+            is_late: AtomicBool::new(false),
             state: Mutex::new(state),
         }
     }
@@ -255,6 +258,11 @@ impl Exchange {
     /// Takes note of when the application was entered.
     pub fn note_entered(&self, at: u64) {
         self.entered_at.store(at, Ordering::Relaxed);
+    }
+
+    /// Takes note that it takes too long. True the first time.
+    pub fn note_late(&self) -> bool {
+        !self.is_late.swap(true, Ordering::Relaxed)
     }
 
     /// A piece of its streamed body was passed on.

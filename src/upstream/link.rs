@@ -10,7 +10,7 @@ use monoceros_wire::frame::{Frame, Kind, LINK, StreamId};
 use monoceros_wire::inbound::Inbound;
 use monoceros_wire::message::{BootFailure, Hello, Interface, Ready};
 use monoceros_wire::outbound::Outbound;
-use monoceros_wire::page::Page;
+use monoceros_wire::page::{Cell, Page};
 use monoceros_wire::sys::monotonic_now;
 use std::future::poll_fn;
 use std::io;
@@ -189,6 +189,11 @@ impl Link {
     /// The requests that take too long.
     pub fn judge(&self, now: u64, limit: u64) -> Vec<(Arc<Exchange>, Verdict)> {
         self.lock().cells.judge(self.is_asgi(), now, limit)
+    }
+
+    /// Of a request that takes too long: since when it runs, and in which thread. That thread is to be asked to return.
+    pub fn ask(&self, binding: &Binding) -> Option<Cell> {
+        self.lock().cells.ask(binding.stream)
     }
 
     /// What waits to be written, as the task of the link would take it.

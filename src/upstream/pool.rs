@@ -69,6 +69,8 @@ pub(super) struct MemberEntry {
     pub(super) is_slow: bool,
     /// When that was last seen.
     pub(super) slow_since: u64,
+    /// A request of it has passed its time-out and has not returned. A WSGI worker gets nothing more: it may be killed.
+    pub(super) is_overdue: bool,
     /// For how long it had taken up nothing at the last look.
     pub(super) waited: Duration,
 }
@@ -89,6 +91,7 @@ impl MemberEntry {
             progress_at: 0,
             is_slow: false,
             slow_since: 0,
+            is_overdue: false,
             waited: Duration::ZERO,
         }
     }
@@ -98,10 +101,14 @@ impl MemberEntry {
         self.state == MemberState::Serving && !self.is_barred
     }
 
+    fn takes(&self) -> bool {
+        !self.is_overdue || self.link.is_asgi()
+    }
+
     fn candidate(&self, thread: usize) -> Candidate {
         let ahead =
             if self.link.is_asgi() { 0 } else { balance::ahead(self.service.estimate()).saturating_mul(self.slots) };
-        let slots = if self.may_get() && !self.is_slow { self.slots } else { 0 };
+        let slots = if self.may_get() && !self.is_slow && self.takes() { self.slots } else { 0 };
         Candidate {
             slots,
             in_flight: self.in_flight,

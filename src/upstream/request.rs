@@ -114,6 +114,15 @@ impl EncodedRequest {
     pub fn is_idempotent(&self) -> bool {
         self.is_idempotent
     }
+
+    /// What the client sent as `X-Request-ID`, made safe for the log.
+    pub fn id(&self) -> Option<String> {
+        const ID_MAX: usize = 100;
+        let payload = Bytes::from([&[0; 4], &self.head[..]].concat());
+        let mut fields = Request::decode(&payload).ok()?.fields;
+        let (_, value) = fields.find(|(name, _)| name.eq_ignore_ascii_case(b"x-request-id"))?;
+        Some(value[..value.len().min(ID_MAX)].escape_ascii().to_string())
+    }
 }
 
 #[cfg(test)]

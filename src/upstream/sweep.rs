@@ -4,9 +4,10 @@
 
 use super::balance::{Place, RECALL_AFTER, is_worth_recalling};
 use super::error::Cause;
+use super::exchange::{Binding, Exchange};
 use super::pool::{MemberEntry, MemberState, Pool, State};
 use super::watch::{Look, Verdict};
-use crate::roster::Report;
+use crate::roster::{LateRequest, Report};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,7 +49,7 @@ impl Pool {
         if now >= state.deadlines_at {
             state.deadlines_at = now + DEADLINE_TICK.as_nanos() as u64;
             self.end_waiting(&mut state, now);
-            self.end_overdue(&state, now);
+            self.end_overdue(&mut state, now);
         }
         let is_busy = !state.queue.is_empty() || state.members.iter().any(MemberEntry::is_busy);
         // Whoever is slow may go on without a word to us.
@@ -71,44 +72,90 @@ impl Pool {
 
     /// Tells the clients of requests that take too long, and the supervisor about their workers. Under the pool's lock,
     /// so that no request has moved on meanwhile.
-    fn end_overdue(&self, state: &State, now: u64) {
+    fn end_overdue(&self, state: &mut State, now: u64) {
         let limit = self.settings().request_timeout.as_nanos() as u64;
-        if limit == 0 {
-            return;
-        }
+        let mut recalled = Vec::new();
         // What warms up has the time of `--boot-timeout`.
-        let is_subject = |member: &&MemberEntry| member.is_busy() && member.state != MemberState::WarmingUp;
-        for member in state.members.iter().filter(is_subject) {
-            let worker = member.link.worker();
-            let (mut is_overdue, mut lost) = (false, 0);
-            for (exchange, verdict) in member.link.judge(now, limit) {
-                match verdict {
-                    Verdict::Fine => {}
-                    Verdict::Late => {
-                        is_overdue = true;
-                        exchange.set_entered();
-                        exchange.fail(Cause::Timeout);
-                        if let Some(binding) = exchange.binding() {
-                            binding.link.cancel(&binding, now);
-                        }
-                    }
-                    Verdict::Overstays if member.link.is_asgi() => lost += 1,
-                    Verdict::Overstays => is_overdue = true,
-                }
-            }
-            if is_overdue {
-                self.report(Report::Overdue { worker });
-            }
-            if lost > 0 && lost * 2 >= member.slots {
-                self.report(Report::Leaking { worker, lost, slots: member.slots });
-            }
-            // A thread that is in the application takes nothing; there must be one that could.
-            let look = member.link.look();
-            if look.inside < member.slots && look.waited(now, member.progress_at) > limit {
-                self.report(Report::Stuck { worker });
+        let is_subject = |member: &&mut MemberEntry| member.is_busy() && member.state != MemberState::WarmingUp;
+        for member in state.members.iter_mut().filter(is_subject) {
+            if limit > 0 {
+                recalled.extend(self.end_overdue_of(member, now, limit));
+            } else {
+                member.is_overdue = false;
             }
         }
+        for exchange in &recalled {
+            exchange.queue_again(now);
+        }
+        recalled.sort_by_key(|exchange| exchange.born);
+        state.queue.put_first(recalled);
     }
+
+    /// Returns what the worker had not entered, if it may be about to be killed.
+    fn end_overdue_of(&self, member: &mut MemberEntry, now: u64, limit: u64) -> Vec<Arc<Exchange>> {
+        let (worker, is_asgi) = (member.link.worker(), member.link.is_asgi());
+        let was_overdue = std::mem::take(&mut member.is_overdue);
+        let (mut lost, mut late) = (0, Vec::new());
+        for (exchange, verdict) in member.link.judge(now, limit) {
+            match verdict {
+                Verdict::Fine => continue,
+                Verdict::Overstays if is_asgi => {
+                    lost += 1;
+                    continue;
+                }
+                Verdict::Late | Verdict::Overstays => {}
+            }
+            member.is_overdue = true;
+            let is_answered = verdict == Verdict::Late;
+            if is_answered {
+                exchange.set_entered();
+                exchange.fail(Cause::Timeout);
+            }
+            let Some(binding) = exchange.binding() else { continue };
+            if exchange.note_late() {
+                late.extend(describe(&exchange, &binding, is_answered, now));
+            }
+            if is_answered {
+                binding.link.cancel(&binding, now);
+            }
+        }
+        if !late.is_empty() {
+            self.report(Report::Late { worker, requests: late });
+        }
+        if member.is_overdue {
+            self.report(Report::Overdue { worker });
+        } else if was_overdue && !is_asgi {
+            self.report(Report::Returned { worker });
+        }
+        if lost > 0 && lost * 2 >= member.slots {
+            self.report(Report::Leaking { worker, lost, slots: member.slots });
+        }
+        // A thread that is in the application takes nothing; there must be one that could.
+        let look = member.link.look();
+        if look.inside < member.slots && look.waited(now, member.progress_at) > limit {
+            self.report(Report::Stuck { worker });
+        }
+        if is_asgi || !member.is_overdue {
+            return Vec::new();
+        }
+        let recalled = member.link.recall_all();
+        member.in_flight = member.in_flight.saturating_sub(recalled.len() as u32);
+        recalled
+    }
+}
+
+/// What the log shall know about a late request. Its thread is marked in the page as one that is to be asked to return.
+fn describe(exchange: &Exchange, binding: &Binding, is_answered: bool, now: u64) -> Option<LateRequest> {
+    let cell = binding.link.ask(binding)?;
+    Some(LateRequest {
+        label: exchange.request.label(),
+        id: exchange.request.id(),
+        duration: Duration::from_nanos(now.saturating_sub(cell.entered_at)),
+        stream: binding.stream,
+        thread: cell.thread,
+        is_asgi: binding.link.is_asgi(),
+        is_answered,
+    })
 }
 
 impl State {
@@ -142,7 +189,7 @@ impl State {
 impl MemberEntry {
     /// Something of a request is in the worker.
     fn is_busy(&self) -> bool {
-        self.in_flight > 0 || self.link.has_lingering()
+        self.in_flight > 0 || self.link.has_lingering() || self.is_overdue
     }
 
     fn place(&self) -> Place {

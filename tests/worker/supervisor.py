@@ -36,7 +36,8 @@ class ForkedWorker(front.Worker):
         self.socket.setblocking(False)
 
     def descriptors_for_fork(self) -> list[int]:
-        return [self.far.fileno(), self.page.descriptor, self.log_file.fileno(), self.log_file.fileno()]
+        log = self.log_file.fileno()
+        return [self.far.fileno(), self.page.descriptor, log, log, log]
 
     def exited(self, timeout: float = front.TIMEOUT) -> dict:
         """The status in the Exited event."""

@@ -294,7 +294,7 @@ def test_the_page_tells_since_when_and_where_a_request_runs(asgi):
     exchange = worker.request("POST", "/", stream=True)
     exchange.head()
     stream, phase, entered_at, thread = worker.page.read(exchange.cell)
-    assert (stream, phase, thread) == (exchange.stream, Phase.ENTERED, worker.pid)
+    assert (stream, phase) == (exchange.stream, Phase.ENTERED) and thread > 0
     assert before < entered_at < time.monotonic_ns()
     exchange.cancel()
     exchange.done()

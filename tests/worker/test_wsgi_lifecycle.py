@@ -235,7 +235,7 @@ def raw_request(worker, exchange, path):
 def test_the_page_tells_when_and_where_a_request_was_entered():
     def app(environ, start_response):
         start_response("200 OK", [])
-        return [str(threading.get_native_id()).encode()]
+        return [str(threading.get_ident()).encode()]
 
     with serve(app, threads=2) as worker:
         before = time.monotonic_ns()

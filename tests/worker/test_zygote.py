@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from front import EXIT_APP_LOAD, EXIT_LINK, Phase
+from front import EXIT_APP_LOAD, EXIT_LINK, VERSION, Phase
 from supervisor import SOURCE, Zygote
 
 HELLO = """
@@ -71,7 +71,7 @@ def test_a_worker_holds_no_descriptor_of_others(directory):
 def test_started_tells_who_it_is(directory):
     with Zygote(directory, app="hello") as zygote:
         assert zygote.started["pid"] == zygote.process.pid
-        assert zygote.started["version"] == 1
+        assert zygote.started["version"] == VERSION
         assert zygote.started["python"].startswith("3.")
 
 
@@ -181,7 +181,7 @@ def test_nothing_outlives_the_zygote(tmp_path, end):
 def test_a_fork_without_descriptors_fails_politely(directory):
     with Zygote(directory, app="hello") as zygote:
         zygote.send({"do": "fork", "worker": 5})
-        assert "four descriptors" in zygote.wait_event("fork_failed", worker=5)["message"]
+        assert "five descriptors" in zygote.wait_event("fork_failed", worker=5)["message"]
         assert zygote.fork(6).get("/").status == 200
 
 

@@ -27,9 +27,11 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const HEADER_WORDS: usize = 8;
-const CELL_WORDS: usize = 4;
+const CELL_WORDS: usize = 5;
 /// The word of the header that counts what the worker has answered.
 const ANSWERED: usize = 2;
+/// The word of a cell that is not zero while the thread that runs it is to be asked to return.
+const ASKED: usize = 4;
 const MAGIC: u64 = 0x6d6f_6e6f_6365_7273 ^ crate::VERSION as u64;
 
 /// What happened to a request so far.
@@ -65,6 +67,10 @@ impl Phase {
     }
 }
 
+fn is_inside(phase: Phase) -> bool {
+    matches!(phase, Phase::Entered | Phase::Cancelled)
+}
+
 fn word(stream: StreamId, phase: Phase) -> u64 {
     u64::from(stream) << 32 | phase as u64
 }
@@ -76,7 +82,7 @@ pub struct Cell {
     pub phase: Phase,
     /// `CLOCK_MONOTONIC` in nanoseconds when the application was entered, else zero.
     pub entered_at: u64,
-    /// The operating system's id of the thread that runs it, else zero.
+    /// The thread that runs it, as `threading.get_ident()` names it, else zero.
     pub thread: u64,
     /// How long the application took in nanoseconds, else zero.
     pub service: u64,
@@ -152,6 +158,7 @@ impl Page {
             cell[1].store(0, Ordering::Relaxed);
             cell[2].store(0, Ordering::Relaxed);
             cell[3].store(0, Ordering::Relaxed);
+            cell[ASKED].store(0, Ordering::Relaxed);
             cell[0].store(word(stream, Phase::Handed), Ordering::Release);
         }
     }
@@ -191,6 +198,38 @@ impl Page {
     /// Worker: whether anybody still waits for the answer.
     pub fn is_cancelled(&self, index: u32, stream: StreamId) -> bool {
         self.cell(index).is_none_or(|cell| cell[0].load(Ordering::Relaxed) != word(stream, Phase::Entered))
+    }
+
+    /// Front: the application is to be asked to return; the worker looks at this when it gets a signal.
+    pub fn ask(&self, index: u32) {
+        if let Some(cell) = self.cell(index) {
+            cell[ASKED].store(1, Ordering::Release);
+        }
+    }
+
+    /// Worker: the threads that are to be asked to return; each is told once.
+    pub fn take_asked(&self) -> Vec<u64> {
+        let mut threads = Vec::new();
+        for cell in self.all() {
+            let is_inside = is_inside(Phase::from_word(cell[0].load(Ordering::Acquire)));
+            if is_inside && cell[ASKED].swap(0, Ordering::AcqRel) != 0 {
+                threads.push(cell[2].load(Ordering::Relaxed));
+            }
+        }
+        threads
+    }
+
+    /// Worker: the request that this thread is in, as cell and stream.
+    pub fn entered_by(&self, thread: u64) -> Option<(u32, StreamId)> {
+        (0..).zip(self.all()).find_map(|(index, cell)| {
+            let state = cell[0].load(Ordering::Acquire);
+            let is_its = is_inside(Phase::from_word(state)) && cell[2].load(Ordering::Relaxed) == thread;
+            is_its.then_some((index, (state >> 32) as StreamId))
+        })
+    }
+
+    fn all(&self) -> impl Iterator<Item = &[AtomicU64]> {
+        self.words().get(HEADER_WORDS..).unwrap_or_default().chunks_exact(CELL_WORDS)
     }
 
     /// Worker: how long the application took, in nanoseconds; stored before the last frame of the answer is sent, so

@@ -81,7 +81,8 @@ pub struct WorkerSettings {
 pub enum Command {
     /// The first message.
     Configure { version: u32, settings: WorkerSettings },
-    /// Fork a worker. Descriptors: link socket, page file, standard output, standard error.
+    /// Fork a worker. Descriptors: link socket, page file, standard output, standard error, and a pipe for what it tells
+    /// when it gets [`SIGNAL_STACKS`] or [`SIGNAL_DUMP`].
     Fork { worker: u32 },
     /// Send a signal to a worker that this zygote forked. Ignored when it is gone.
     Signal { worker: u32, signal: i32 },
@@ -130,6 +131,14 @@ pub enum ExitStatus {
     Code(i32),
     Signal(i32),
 }
+
+/// Tells a worker to write its Python stacks into its pipe, as one line of JSON, and to ask the threads to return that are
+/// marked in its page. A real-time signal (SIGRTMAX-14), so that it is no other's; obeyed when the interpreter gets to it.
+pub const SIGNAL_STACKS: i32 = 50;
+
+/// Tells a worker to write the stacks of its threads as `faulthandler` does (SIGRTMAX-13): without the interpreter's help,
+/// so also when it hangs in native code.
+pub const SIGNAL_DUMP: i32 = 51;
 
 /// Exit code of a worker or zygote that could not load the application (gunicorn: `APP_LOAD_ERROR`).
 pub const EXIT_APP_LOAD: i32 = 4;

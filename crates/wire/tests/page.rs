@@ -46,6 +46,24 @@ fn a_recalled_request_cannot_be_entered_even_when_its_cell_is_used_again() {
 }
 
 #[test]
+fn a_thread_is_asked_once_and_only_while_it_is_inside() {
+    let (front, worker) = both(2);
+    front.hand(1, 5);
+    front.ask(1);
+    assert!(worker.take_asked().is_empty(), "not entered");
+    assert!(worker.enter(1, 5, 1, 9));
+    assert_eq!(worker.entered_by(9), Some((1, 5)));
+    assert_eq!(worker.take_asked(), [9]);
+    assert!(worker.take_asked().is_empty());
+    front.ask(1);
+    front.cancel(1, 5);
+    assert_eq!(worker.entered_by(9), Some((1, 5)), "its client has left");
+    worker.finish(1, 5);
+    assert!(worker.take_asked().is_empty(), "it has returned");
+    assert_eq!(worker.entered_by(9), None);
+}
+
+#[test]
 fn cells_that_do_not_exist_are_harmless() {
     let (front, worker) = both(1);
     front.hand(9, 1);

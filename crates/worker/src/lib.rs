@@ -10,6 +10,7 @@ mod link;
 mod load;
 mod log;
 mod signals;
+mod stacks;
 mod sys;
 mod worker;
 pub mod wsgi;

@@ -22,7 +22,7 @@ use std::io;
 use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// A signal that arrives between the check for signals and the read or wait cannot interrupt it. Both end by themselves
@@ -65,7 +65,7 @@ pub(crate) enum Fault {
 /// The link and everything its threads share.
 pub(crate) struct Link {
     socket: OwnedFd,
-    pub(crate) page: Page,
+    pub(crate) page: Arc<Page>,
     state: Mutex<State>,
     outbound: Mutex<Outbound>,
     /// Threads without a request.
@@ -109,7 +109,7 @@ enum Until {
 }
 
 impl Link {
-    pub(crate) fn new(socket: OwnedFd, page: Page) -> io::Result<Self> {
+    pub(crate) fn new(socket: OwnedFd, page: Arc<Page>) -> io::Result<Self> {
         monoceros_wire::sys::set_nonblocking(&socket, false)?;
         set_socket_timeout(&socket, Timeout::Recv, Some(READ_TIMEOUT))?;
         let (state, outbound) = (Mutex::default(), Mutex::default());

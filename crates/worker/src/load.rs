@@ -50,7 +50,7 @@ fn loader(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
 }
 
 /// The text of an included file as a C string; a NUL inside it would fail the build.
-const fn c_text(text: &str) -> &std::ffi::CStr {
+pub(crate) const fn c_text(text: &str) -> &std::ffi::CStr {
     match std::ffi::CStr::from_bytes_with_nul(text.as_bytes()) {
         Ok(text) => text,
         Err(_) => panic!("it contains a NUL"),

@@ -42,6 +42,23 @@ pub(crate) fn duplicate(descriptor: RawFd) -> io::Result<OwnedFd> {
     Ok(rustix::io::fcntl_dupfd_cloexec(borrowed, 3)?)
 }
 
+/// The calling thread, as `threading.get_ident()` names it.
+pub(crate) fn thread_ident(py: Python<'_>) -> PyResult<u64> {
+    py.import("threading")?.call_method0("get_ident")?.extract()
+}
+
+/// Raises an exception in another thread, when it next runs Python code.
+pub(crate) fn raise_in_thread(thread: u64, exception: &Bound<'_, PyAny>) {
+    // SAFETY: being attached is all it needs; the exception is borrowed and kept by the callee.
+    unsafe { ffi::PyThreadState_SetAsyncExc(thread.cast_signed(), exception.as_ptr()) };
+}
+
+/// Takes back what [`raise_in_thread`] has left with a thread that did not come to it. The caller is attached.
+pub(crate) fn withdraw_exception(thread: u64) {
+    // SAFETY: as above; null means "none".
+    unsafe { ffi::PyThreadState_SetAsyncExc(thread.cast_signed(), std::ptr::null_mut()) };
+}
+
 /// Takes a descriptor over from Python code, which gave its number away on purpose.
 pub(crate) fn adopt(descriptor: RawFd) -> io::Result<OwnedFd> {
     if descriptor < 0 {

@@ -1,7 +1,7 @@
 //! A worker from fork to exit: take the seat, greet, load, serve, clean up.
 
 use crate::load::{self, Application};
-use crate::{asgi, forks, signals, wsgi};
+use crate::{asgi, forks, signals, stacks, wsgi};
 use monoceros_wire::frame::{Kind, LINK};
 use monoceros_wire::message::{Hello, Interface};
 use monoceros_wire::outbound::Outbound;
@@ -23,6 +23,8 @@ pub(crate) struct Seat {
     pub(crate) page: OwnedFd,
     pub(crate) stdout: OwnedFd,
     pub(crate) stderr: OwnedFd,
+    /// Where it tells its Python stacks.
+    pub(crate) stacks: OwnedFd,
     pub(crate) settings: WorkerSettings,
     /// Loaded by the zygote, when preloading.
     pub(crate) application: Option<Application>,
@@ -109,8 +111,9 @@ fn prepare(py: Python<'_>, seat: &Seat) -> PyResult<()> {
 }
 
 fn load_and_serve(py: Python<'_>, seat: Seat) -> PyResult<i32> {
-    let Seat { socket, page, stdout, stderr, settings, application, .. } = seat;
+    let Seat { socket, page, stdout, stderr, stacks, settings, application, .. } = seat;
     drop((stdout, stderr));
+    stacks::install(py, stacks)?;
     let page = Page::open(page.as_fd())?;
     if greet(&socket).is_err() {
         return Ok(EXIT_LINK);

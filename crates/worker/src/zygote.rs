@@ -150,7 +150,7 @@ impl Zygote {
             Some((Command::Fork { worker }, descriptors)) => {
                 return Ok(self.fork(py, worker, descriptors)?.map_or(Step::Continue, Step::Become));
             }
-            Some((Command::Signal { worker, signal }, _)) => self.signal(worker, signal),
+            Some((Command::Signal { worker, signal }, _)) => self.signal(py, worker, signal)?,
             Some((Command::Configure { .. }, _)) => complain(py, "configured twice; the first settings stay"),
             Some((Command::Exit, _)) | None => return Ok(Step::End),
         }
@@ -185,8 +185,8 @@ impl Zygote {
 
     /// Forks one worker. In the child, returns its seat.
     fn fork(&mut self, py: Python<'_>, worker: u32, descriptors: Vec<OwnedFd>) -> PyResult<Option<Box<Seat>>> {
-        let Ok([socket, page, stdout, stderr]) = <[OwnedFd; 4]>::try_from(descriptors) else {
-            let message = "a fork needs four descriptors: link, page, stdout, stderr".to_owned();
+        let Ok([socket, page, stdout, stderr, stacks]) = <[OwnedFd; 5]>::try_from(descriptors) else {
+            let message = "a fork needs five descriptors: link, page, stdout, stderr, stacks".to_owned();
             send_message(self.control.as_fd(), &Event::ForkFailed { worker, message }, &[])?;
             return Ok(None);
         };
@@ -212,6 +212,7 @@ impl Zygote {
                 page,
                 stdout,
                 stderr,
+                stacks,
                 settings: self.settings.clone(),
                 application: self.application.take(),
                 handlers: self.handlers.clone_ref(py),
@@ -224,11 +225,12 @@ impl Zygote {
     }
 
     /// Sends a signal to a worker. It is our unreaped child, so its id cannot belong to anybody else.
-    fn signal(&self, worker: u32, signal: i32) {
-        let Some(signal) = Signal::from_named_raw(signal) else { return };
+    fn signal(&self, py: Python<'_>, worker: u32, signal: i32) -> PyResult<()> {
         if let Some(child) = self.children.iter().find(|child| child.worker == worker) {
-            let _ = rustix::process::kill_process(child.pid, signal);
+            // By way of Python, which knows real-time signals, too.
+            py.import("os")?.call_method1("kill", (pid_number(child.pid), signal))?;
         }
+        Ok(())
     }
 
     /// Ends all workers at once.

@@ -313,7 +313,9 @@ impl World {
                 break;
             }
             for report in reports {
-                self.tell(event_of(report));
+                if let Some(event) = event_of(report) {
+                    self.tell(event);
+                }
             }
         }
         for worker in self.workers.keys().copied().collect::<Vec<_>>() {

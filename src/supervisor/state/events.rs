@@ -80,6 +80,10 @@ pub enum Event {
     Overdue {
         worker: WorkerNumber,
     },
+    /// Its late requests have returned.
+    Returned {
+        worker: WorkerNumber,
+    },
     /// It does not take up what is handed to it.
     Stuck {
         worker: WorkerNumber,
@@ -169,7 +173,16 @@ pub enum Saying {
     BootTimeout {
         worker: WorkerNumber,
     },
+    /// Its late threads were asked to return and have some time for it.
     Overdue {
+        worker: WorkerNumber,
+    },
+    /// They have done so.
+    Returned {
+        worker: WorkerNumber,
+    },
+    /// They have not.
+    Unreturned {
         worker: WorkerNumber,
     },
     Stuck {

@@ -1,7 +1,7 @@
 //! Workers and zygotes that fail, and what follows from it.
 
 use super::events::{Action, GenerationNumber, LINK_ENDED, Outcome, Saying, describe};
-use super::{ATTEMPTS, INFANCY, Stop, Supervisor, Worker, WorkerState, Zygote};
+use super::{ATTEMPTS, INFANCY, RETURN_GRACE, Stop, Supervisor, Worker, WorkerState, Zygote};
 use crate::roster::WorkerNumber;
 use monoceros_wire::message::{BootFailure, Interface};
 use monoceros_wire::zygote::{EXIT_APP_LOAD, ExitStatus};
@@ -130,13 +130,30 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn overdue(&mut self, number: WorkerNumber, actions: &mut Vec<Action>) {
-        let Some(worker) = self.workers.get(&number) else { return };
+    pub(super) fn overdue(&mut self, now: Instant, number: WorkerNumber, actions: &mut Vec<Action>) {
+        let Some(worker) = self.workers.get_mut(&number) else { return };
         // An event loop goes on with its other requests; the one that is too slow was told that its client left.
         let is_wsgi = worker.state == WorkerState::Serving(Interface::Wsgi);
-        if is_wsgi {
+        if is_wsgi && worker.return_by.is_none() {
+            worker.return_by = Some(now + RETURN_GRACE);
             actions.push(Action::Say(Saying::Overdue { worker: number }));
-            self.kill(number, actions);
+        }
+    }
+
+    pub(super) fn returned(&mut self, number: WorkerNumber, actions: &mut Vec<Action>) {
+        let Some(worker) = self.workers.get_mut(&number).filter(|worker| worker.is_serving()) else { return };
+        if worker.return_by.take().is_some() {
+            actions.push(Action::Say(Saying::Returned { worker: number }));
+        }
+    }
+
+    /// Who was asked and has not returned in time is not waited for any longer.
+    pub(super) fn kill_unreturned(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let is_over = |worker: &Worker| worker.is_serving() && worker.return_by.is_some_and(|by| now >= by);
+        let over: Vec<_> = self.workers.iter().filter(|(_, worker)| is_over(worker)).map(|(n, _)| *n).collect();
+        for worker in over {
+            actions.push(Action::Say(Saying::Unreturned { worker }));
+            self.kill(worker, actions);
         }
     }
 

@@ -30,6 +30,8 @@ use std::time::{Duration, Instant};
 
 /// For killed processes to be gone.
 const KILL_GRACE: Duration = Duration::from_secs(5);
+/// For late threads that were asked to return.
+pub(super) const RETURN_GRACE: Duration = Duration::from_secs(2);
 /// For workers that were told to break off: the lifespan's shutdown, exit hooks.
 const HASTE: Duration = Duration::from_secs(3);
 /// A worker that ends within this time of its start to serve, without having answered anything, counts as a failure.
@@ -64,6 +66,8 @@ struct Worker {
     retire_at: Option<Instant>,
     /// To be replaced.
     is_retiring: bool,
+    /// Late threads of it were asked to return by then.
+    return_by: Option<Instant>,
     /// Said already why it goes.
     is_explained: bool,
 }
@@ -170,7 +174,10 @@ impl Supervisor {
             Stop::No => {
                 let of_workers = self.workers.values().filter_map(|worker| match worker.state {
                     WorkerState::Booting { deadline } | WorkerState::Draining { deadline, .. } => Some(deadline),
-                    WorkerState::Serving(_) => worker.retire_at.filter(|_| !worker.is_retiring),
+                    WorkerState::Serving(_) => {
+                        let retire_at = worker.retire_at.filter(|_| !worker.is_retiring);
+                        retire_at.into_iter().chain(worker.return_by).min()
+                    }
                     WorkerState::Ending | WorkerState::Gone => None,
                 });
                 let of_zygotes = self.generations.iter().filter_map(|generation| match generation.zygote {
@@ -256,7 +263,8 @@ impl Supervisor {
             Event::Exited { worker, status, requests, out_of_memory } => {
                 self.exited(now, worker, End { status, requests, out_of_memory }, &mut actions);
             }
-            Event::Overdue { worker } => self.overdue(worker, &mut actions),
+            Event::Overdue { worker } => self.overdue(now, worker, &mut actions),
+            Event::Returned { worker } => self.returned(worker, &mut actions),
             Event::Stuck { worker } => self.stuck(worker, &mut actions),
             Event::Retire { worker, reason } => self.retire(worker, reason, &mut actions),
             Event::Reload => self.reload(&mut actions),

@@ -31,6 +31,7 @@ impl Supervisor {
         if self.is_finished {
             return;
         }
+        self.kill_unreturned(now, actions);
         self.hurry_slow_drains(now, actions);
         self.retire_old(now, actions);
         self.start_zygotes(now, actions);
@@ -78,6 +79,7 @@ impl Supervisor {
                 served_since: None,
                 retire_at: None,
                 is_retiring: false,
+                return_by: None,
                 is_explained: false,
             };
             self.workers.insert(worker, entry);

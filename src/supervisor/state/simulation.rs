@@ -15,6 +15,7 @@ enum Happening {
     WorkerFailsToBoot(WorkerNumber),
     WorkerDies { worker: WorkerNumber, signal: i32 },
     WorkerHangs(WorkerNumber),
+    WorkerReturns(WorkerNumber),
     WorkerDrained(WorkerNumber),
     Reload,
     Scale(u32),
@@ -110,6 +111,8 @@ impl World {
         let serving_before = self.machine.serving();
         let may_fall = !matches!(event, Event::Reload | Event::Tick | Event::Ready { .. } | Event::Retire { .. });
         let actions = self.machine.step(self.now, event);
+        // Who hangs and was asked in vain serves nobody.
+        let may_fall = may_fall || actions.iter().any(|act| matches!(act, Action::Say(Saying::Unreturned { .. })));
         let is_stopping = self.machine.stop != Stop::No;
         for action in actions {
             self.note(&format!("        {action:?}"));
@@ -133,6 +136,9 @@ impl World {
                 assert!(known.contains(worker), "worker {worker} runs and nobody knows");
             }
             if self.machine.stop == Stop::No {
+                let mut serving = self.machine.workers.values().filter(|worker| worker.is_serving());
+                let is_over = |worker: &Worker| worker.return_by.is_some_and(|by| by <= self.now);
+                assert!(!serving.any(is_over), "one that did not return serves on");
                 let alive = self.machine.workers.values().filter(|worker| worker.is_serving() || worker.is_booting());
                 let budget = self.machine.policy.workers.max(6) + self.machine.policy.surge + 1;
                 assert!(alive.count() <= budget as usize, "more workers than the budget allows");
@@ -236,6 +242,17 @@ impl World {
             Happening::WorkerHangs(worker) if self.workers.contains_key(&worker) => {
                 let is_overdue = self.random.next().is_multiple_of(2);
                 self.tell(if is_overdue { Event::Overdue { worker } } else { Event::Stuck { worker } });
+                if is_overdue && self.random.next().is_multiple_of(2) {
+                    self.plan_within(1, 3_000, Happening::WorkerReturns(worker));
+                }
+            }
+            Happening::WorkerReturns(worker) if self.workers.contains_key(&worker) => {
+                self.tell(Event::Returned { worker });
+                let known = self.machine.workers.get(&worker);
+                assert!(
+                    known.is_none_or(|known| !known.is_serving() || known.return_by.is_none()),
+                    "kills who returned"
+                );
             }
             Happening::WorkerDrained(worker) if self.workers.remove(&worker).is_some() => {
                 if self.random.next().is_multiple_of(2) {

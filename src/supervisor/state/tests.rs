@@ -209,10 +209,19 @@ fn a_lost_zygote_is_started_again() {
 }
 
 #[test]
-fn overdue_kills_a_wsgi_worker_and_replaces_it() {
+fn a_wsgi_worker_is_asked_first_then_killed_and_replaced() {
     let now = Instant::now();
     let mut supervisor = serving(1, now);
-    let actions = supervisor.step(now, Event::Overdue { worker: 1 });
+    let asked = [Action::Say(Saying::Overdue { worker: 1 })];
+    assert_eq!(supervisor.step(now, Event::Overdue { worker: 1 }), asked);
+    let later = now + Duration::from_secs(1);
+    assert_eq!(supervisor.step(later, Event::Overdue { worker: 1 }), [], "it is asked once");
+    assert_eq!(supervisor.step(later, Event::Returned { worker: 1 }), [Action::Say(Saying::Returned { worker: 1 })]);
+    assert_eq!(supervisor.step(now + RETURN_GRACE, Event::Tick), [], "it has returned");
+    let again = now + Duration::from_secs(60);
+    assert_eq!(supervisor.step(again, Event::Overdue { worker: 1 }), asked);
+    assert_eq!(supervisor.wake_at(again), Some(again + RETURN_GRACE));
+    let actions = supervisor.step(again + RETURN_GRACE, Event::Tick);
     assert!(actions.contains(&Action::Kill(1)) && actions.contains(&fork(2)), "{actions:?}");
 }
 

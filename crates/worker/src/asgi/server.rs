@@ -98,7 +98,7 @@ pub(super) struct Server {
     pub(super) event_loop: Arc<EventLoop>,
     pub(super) scopes: ScopeFactory,
     socket: OwnedFd,
-    pub(super) page: Page,
+    pub(super) page: Arc<Page>,
     pub(super) thread: u64,
     pub(super) slots: usize,
     completed: Py<PyAny>,
@@ -127,8 +127,8 @@ impl Server {
             event_loop,
             scopes: ScopeFactory::new(py, &settings.root_path, state)?,
             socket,
-            page,
-            thread: u64::from(rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned()),
+            page: Arc::new(page),
+            thread: crate::sys::thread_ident(py)?,
             slots,
             completed: Py::new(py, Completed)?.into_any(),
             callbacks: PyOnceLock::new(),
@@ -156,6 +156,7 @@ impl Server {
         let _ = this.get().callbacks.set(py, callbacks);
         let event_loop = this.get().event_loop.bind(py);
         event_loop.call_method1("add_reader", (descriptor, this.getattr("readable")?))?;
+        crate::stacks::begin(&this.get().page, Some(this.clone().into_any().unbind()));
         Ok(this.unbind())
     }
 
@@ -454,6 +455,13 @@ impl Server {
     /// The time has come for which the main task waits.
     fn look_again(&self, py: Python<'_>) {
         self.tell_main(py);
+    }
+
+    /// The tasks of requests with the numbers of their streams, for a look at their stacks.
+    fn tasks(&self, py: Python<'_>) -> Vec<(StreamId, Py<PyAny>)> {
+        let table = lock(&self.table);
+        let task = |(stream, running): (&StreamId, &Running)| Some((*stream, running.task.as_ref()?.clone_ref(py)));
+        table.streams.iter().filter_map(task).collect()
     }
 
     /// SIGTERM: finish what runs.

@@ -15,7 +15,7 @@ pub(crate) use file_wrapper::FileWrapper;
 use crate::link::{Fault, Halt, Link, Next};
 use crate::log::complain;
 use crate::worker::{exit_code, exit_now};
-use crate::{forks, signals};
+use crate::{forks, signals, stacks};
 use environ::Environs;
 use exchange::{Exchange, Failure};
 use monoceros_wire::frame::{Frame, Kind, LINK, StreamId};
@@ -38,6 +38,8 @@ pub(crate) fn serve(
     settings: &WorkerSettings,
 ) -> PyResult<i32> {
     let app = app.unbind();
+    let page = Arc::new(page);
+    stacks::begin(&page, None);
     let link = Arc::new(Link::new(socket, page)?);
     let threads = settings.threads.clamp(1, monoceros_wire::CELLS_MAX as u32);
     let mut server = Server::new(py, &app, &link, settings)?;
@@ -96,7 +98,7 @@ impl Server {
 
     /// Serves requests until there are no more, and returns the exit code.
     fn run(&mut self, py: Python<'_>) -> PyResult<i32> {
-        let thread = u64::from(rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs());
+        let thread = crate::sys::thread_ident(py)?;
         let link = Arc::clone(&self.link);
         loop {
             let Next::Request(frame) = link.next(py)? else { return Ok(0) };
@@ -155,6 +157,7 @@ impl Server {
             Err(failure) => self.fail(py, &request, &exchange, failure),
         };
         self.link.page.finish(request.cell, stream);
+        stacks::forget_asked(thread);
         Ok(after)
     }
 
@@ -190,6 +193,8 @@ impl Server {
             Failure::Raised(error) if is_cancelled && error.is_instance_of::<PyBrokenPipeError>(py) => {
                 Abort::Incomplete
             }
+            // The log has its stack already.
+            Failure::Raised(error) if error.is_instance_of::<stacks::DeadlineExceeded>(py) => Abort::Incomplete,
             Failure::Raised(error) if signals::is_quitting() && error.is_instance_of::<PySystemExit>(py) => {
                 complain(py, &format!("interrupted, because the worker has to end: {}", line()));
                 Abort::Raised

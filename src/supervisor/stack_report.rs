@@ -1,0 +1,144 @@
+//! Pure: what a worker told about its stacks, in its own words or in those of `faulthandler`, and which of them belong to a
+//! request.
+
+use crate::roster::LateRequest;
+use serde::Deserialize;
+
+/// One line of a stack: file, line, function, source.
+type Frame = (String, u32, String, String);
+
+/// What a worker told. Stacks have their outermost line first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub(super) struct StackReport {
+    threads: Vec<Thread>,
+    tasks: Vec<Task>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+struct Thread {
+    /// As `threading.get_ident()` names it.
+    ident: u64,
+    is_main: bool,
+    stack: Vec<Frame>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+struct Task {
+    stream: u32,
+    stack: Vec<Frame>,
+}
+
+/// The last whole line of JSON in what came out of the pipe.
+pub(super) fn told(text: &[u8]) -> Option<StackReport> {
+    let (whole, _) = text.split_at(memchr::memrchr(b'\n', text)? + 1);
+    whole.split(|byte| *byte == b'\n').rev().find_map(|line| serde_json::from_slice(line).ok())
+}
+
+/// What `faulthandler` wrote: threads with the innermost line first, the main thread last.
+pub(super) fn dumped(text: &[u8]) -> StackReport {
+    let text = String::from_utf8_lossy(text);
+    let mut threads: Vec<Thread> = Vec::new();
+    for line in text.lines() {
+        let head = line.strip_prefix("Current thread 0x").or_else(|| line.strip_prefix("Thread 0x"));
+        if let Some(ident) = head.and_then(|rest| u64::from_str_radix(rest.split([' ', ':']).next()?, 16).ok()) {
+            threads.push(Thread { ident, is_main: false, stack: Vec::new() });
+        } else if let Some(frame) = frame(line.trim())
+            && let Some(thread) = threads.last_mut()
+        {
+            thread.stack.insert(0, frame);
+        }
+    }
+    if let Some(main) = threads.last_mut() {
+        main.is_main = true;
+    }
+    StackReport { threads, tasks: Vec::new() }
+}
+
+/// `File "/srv/app.py", line 3 in view`
+fn frame(line: &str) -> Option<Frame> {
+    let (file, rest) = line.strip_prefix("File \"")?.rsplit_once("\", line ")?;
+    let (number, function) = rest.split_once(" in ")?;
+    Some((file.to_owned(), number.parse().ok()?, function.to_owned(), String::new()))
+}
+
+impl StackReport {
+    /// The stack of a request as lines of a traceback, with a title each; empty where it is not among them.
+    pub(super) fn of(&self, request: &LateRequest) -> Vec<String> {
+        let mut lines = Vec::new();
+        if request.is_asgi {
+            for task in self.tasks.iter().filter(|task| task.stream == request.stream) {
+                push(&mut lines, "its task", &task.stack);
+            }
+            // What the loop's own thread does is what keeps all tasks waiting.
+            for thread in self.threads.iter().filter(|thread| thread.is_main) {
+                push(&mut lines, "the event loop", &thread.stack);
+            }
+        } else {
+            for thread in self.threads.iter().filter(|thread| thread.ident == request.thread) {
+                push(&mut lines, "its thread", &thread.stack);
+            }
+        }
+        lines
+    }
+}
+
+fn push(lines: &mut Vec<String>, title: &str, stack: &[Frame]) {
+    if stack.is_empty() {
+        return;
+    }
+    lines.push(format!("{title}, most recent call last:"));
+    for (file, number, function, source) in stack {
+        lines.push(format!("  File \"{file}\", line {number}, in {function}"));
+        if !source.is_empty() {
+            lines.push(format!("    {source}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn late(is_asgi: bool) -> LateRequest {
+        LateRequest {
+            label: "GET /".to_owned(),
+            id: None,
+            duration: Duration::ZERO,
+            stream: 7,
+            thread: 0x7f01,
+            is_asgi,
+            is_answered: true,
+        }
+    }
+
+    #[test]
+    fn a_dump_has_the_stack_of_each_thread() {
+        let text = b"Thread 0x0000000000007f01 (most recent call first):\n  File \"/a b.py\", line 3 in inner\n  \
+            File \"/a b.py\", line 9 in outer\n\nCurrent thread 0x0000000000007f02 [main] (most recent call first):\n  \
+            File \"/m.py\", line 1 in <module>\n";
+        let report = dumped(text);
+        let lines = report.of(&late(false));
+        let expected = [
+            "its thread, most recent call last:",
+            "  File \"/a b.py\", line 9, in outer",
+            "  File \"/a b.py\", line 3, in inner",
+        ];
+        assert_eq!(lines, expected);
+        assert_eq!(
+            report.of(&late(true)),
+            ["the event loop, most recent call last:", "  File \"/m.py\", line 1, in <module>"]
+        );
+        assert_eq!(dumped(b"\xff nonsense"), StackReport::default());
+    }
+
+    #[test]
+    fn the_workers_own_words_are_found_behind_a_dump() {
+        assert_eq!(told(b"Thread 0x1\n{\"threads\": ["), None, "not whole");
+        let text = br#"Thread 0x1
+{"threads":[{"ident":32513,"name":"x","is_main":true,"stack":[]}],"tasks":[{"stream":7,"name":"t","stack":[["/a.py",1,"f","await g()"]]}]}
+"#;
+        let lines = told(text).unwrap_or_default().of(&late(true));
+        assert_eq!(lines, ["its task, most recent call last:", "  File \"/a.py\", line 1, in f", "    await g()"]);
+    }
+}
