@@ -77,10 +77,23 @@ pub enum Report {
     Overdue {
         worker: WorkerNumber,
     },
-    /// It has a free slot and has taken up nothing of what was handed to it for a whole time-out. Said again as long as
-    /// it lasts.
+    /// It has a free slot and has taken up nothing of what was handed to it for a whole time-out; or its event loop has
+    /// not turned for so long. Said again as long as it lasts.
     Stuck {
         worker: WorkerNumber,
+    },
+    /// The event loop of this worker has not turned for `duration`, with so many requests in flight. Once per stall.
+    Stalled {
+        worker: WorkerNumber,
+        duration: Duration,
+        requests: u32,
+        /// [`Page::turns`] meanwhile: another number later means that the stall is over.
+        turns: u64,
+    },
+    /// What was [`Report::Stalled`] goes on, after so long.
+    Resumed {
+        worker: WorkerNumber,
+        duration: Duration,
     },
     /// At least half of the slots of this ASGI worker are held by applications that were told that nobody waits for
     /// them, a whole time-out ago. Its event loop runs; the other requests are well. Said again as long as it lasts.

@@ -39,6 +39,7 @@ impl Handler for Commands {
     async fn handle(&self, command: Command, replies: Replies) {
         let last = match command {
             Command::Status => self.status().await,
+            Command::Stacks { worker } => self.stacks(worker).await,
             Command::Reload => self.reload(&replies).await,
             Command::Scale { workers } => self.scale(workers),
             Command::RestartWorker { worker } => self.restart(worker).await,
@@ -55,10 +56,10 @@ impl Handler for Commands {
 }
 
 /// The last reply, either way.
-type Last = Result<Reply, Reply>;
+pub(super) type Last = Result<Reply, Reply>;
 
 impl Commands {
-    fn wish(&self, wish: Wish) -> Result<(), Reply> {
+    pub(super) fn wish(&self, wish: Wish) -> Result<(), Reply> {
         self.wishes.send(wish).map_err(|_| failed("the server has ended"))
     }
 
@@ -233,6 +234,6 @@ fn done(text: String) -> Reply {
     Reply::Done { text }
 }
 
-fn failed(text: &str) -> Reply {
+pub(super) fn failed(text: &str) -> Reply {
     Reply::Failed { text: text.to_owned(), detail: String::new(), hint: String::new() }
 }

@@ -16,6 +16,7 @@ mod service_manager;
 mod signals;
 #[cfg(test)]
 mod simulation;
+mod stacks;
 mod upgrade;
 
 pub use handover::{Inheritance, Predecessor};

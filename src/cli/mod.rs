@@ -8,6 +8,7 @@ mod check;
 mod foreign;
 mod remote;
 pub mod report;
+mod stacks;
 
 pub use arguments::command;
 

@@ -1,7 +1,8 @@
-//! Commands for a running server: `monoceros status`, `reload`, `scale`, `restart-worker`, `upgrade`, `drain`,
+//! Commands for a running server: `monoceros status`, `stacks`, `reload`, `scale`, `restart-worker`, `upgrade`, `drain`,
 //! `maintenance`, `stop`.
 
 use super::report::{EXIT_CONFIGURATION, EXIT_FAILURE, Report};
+use super::stacks;
 use crate::config::duration;
 use crate::control::client::{self, ControlError, Target};
 use crate::control::place;
@@ -15,8 +16,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 /// The commands and what they do.
-pub(super) const COMMANDS: [(&str, &str); 8] = [
+pub(super) const COMMANDS: [(&str, &str); 9] = [
     ("status", "Show the workers of a running server and what they do"),
+    ("stacks", "Show where the workers are: the Python stack of every thread and task"),
     ("reload", "Read the configuration again, load the application anew; mistakes change nothing"),
     ("scale", "From now on so many workers"),
     ("restart-worker", "Replace one worker, a new one first"),
@@ -60,6 +62,7 @@ fn send(name: &str, given: &ArgMatches) -> Result<ExitCode, ControlError> {
     let number = |id: &str| given.try_get_one::<u32>(id).ok().flatten().copied().unwrap_or_default();
     let order = match name {
         "status" => Order::Status,
+        "stacks" => Order::Stacks { worker: given.get_one::<u32>("worker").copied() },
         "reload" => Order::Reload,
         "scale" => Order::Scale { workers: number("workers") },
         "restart-worker" => Order::RestartWorker { worker: number("worker") },
@@ -96,6 +99,7 @@ fn show(reply: &Reply) {
     match reply {
         Reply::Progress { text } | Reply::Done { text } => print(&format!("{text}\n")),
         Reply::Status(status) => print(&table(status)),
+        Reply::Stacks { workers } => print(&stacks::text(workers)),
         Reply::Failed { text, detail, hint } => {
             let mut report = Report::standard_error();
             if !detail.is_empty() {
@@ -168,6 +172,7 @@ fn command() -> Command {
         match *name {
             "scale" => subcommand.arg(number("workers", "N").help("Number of workers")),
             "restart-worker" => subcommand.arg(number("worker", "N").help("Number of the worker, as in status")),
+            "stacks" => subcommand.arg(number("worker", "WORKER").required(false).help("Only this one, as in status")),
             "drain" => subcommand.arg(Arg::new("state").value_parser(["on", "off"]).help("on if left out")).arg(
                 Arg::new("for")
                     .long("for")

@@ -23,6 +23,7 @@ pub enum Key {
     Threads,
     WorkerConcurrency,
     Timeout,
+    StallTimeout,
     GracefulTimeout,
     BootTimeout,
     WarmUp,

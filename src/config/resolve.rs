@@ -236,6 +236,7 @@ fn upstream(reader: &mut Reader<'_>) -> upstream::Settings {
         queue_timeout: reader.duration(Key::QueueTimeout),
         queue_fairness: reader.switch(Key::QueueFairness),
         request_timeout: reader.duration(Key::Timeout),
+        stall_timeout: reader.duration(Key::StallTimeout),
         failover: failover::read(reader),
         check: check(reader),
         response_memory: reader.size(Key::ResponseBuffer),

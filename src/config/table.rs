@@ -172,6 +172,9 @@ const WORKERS: &[Definition] = &[
         .default("60s")
         .meaning("Time for the application to begin its answer, then 504; 0 is no limit")
         .peer("gunicorn: timeout"),
+    option(Key::StallTimeout, "upstream.stall_timeout", "stall-timeout", "TIME", time(Duration::ZERO))
+        .default("1s")
+        .meaning("The log shows what blocks an event loop (ASGI) for longer than this; 0 is never"),
     option(Key::GracefulTimeout, "server.graceful_timeout", "graceful-timeout", "TIME", time(Duration::ZERO))
         .default("30s")
         .aliases(&["timeout-graceful-shutdown"])

@@ -11,6 +11,11 @@ pub const COMMAND_MAX: u64 = 4096;
 #[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Command {
     Status,
+    /// Tell where the workers are, or this one.
+    Stacks {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        worker: Option<u32>,
+    },
     /// Load the application anew and replace the workers.
     Reload,
     /// From now on so many workers.
@@ -67,6 +72,8 @@ pub enum Reply {
     Progress { text: String },
     /// The answer to [`Command::Status`].
     Status(Box<Status>),
+    /// The answer to [`Command::Stacks`].
+    Stacks { workers: Vec<WorkerStacks> },
     /// Done.
     Done { text: String },
     /// Not done. `detail` has lines of its own: a traceback.
@@ -124,4 +131,52 @@ pub struct Worker {
     pub in_flight: u32,
     /// Resident memory, what it shares with the other workers included.
     pub rss: Option<u64>,
+}
+
+/// Where one worker is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkerStacks {
+    pub worker: u32,
+    pub pid: Option<u32>,
+    /// As in [`Worker`].
+    pub state: String,
+    /// Why there is less than there should be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    pub threads: Vec<Stack>,
+    /// Of asyncio, one for each request.
+    pub tasks: Vec<Stack>,
+}
+
+/// Of one thread or one task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Stack {
+    pub name: String,
+    /// What it serves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<RunningRequest>,
+    /// The outermost first; none where no code of Python runs.
+    pub frames: Vec<Frame>,
+}
+
+/// A request in the application.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunningRequest {
+    pub method: String,
+    pub path: String,
+    /// Its `X-Request-ID`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Since the application was called, in seconds.
+    pub since: f64,
+}
+
+/// A line of a stack.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frame {
+    pub file: String,
+    pub line: u32,
+    pub function: String,
+    /// Empty if it is not known.
+    pub source: String,
 }

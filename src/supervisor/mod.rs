@@ -12,12 +12,14 @@ mod stacks;
 pub mod state;
 mod zygote;
 
+pub use stack_report::{Frame, StackReport, Task, Thread};
 pub use zygote::SERVICE_MANAGER_VARIABLES;
 
 use crate::roster::{Report, SupervisorEnd, WorkerNumber};
 use monoceros_wire::message::{BootFailure, Interface};
 use monoceros_wire::zygote::WorkerSettings;
 use shell::Shell;
+use stacks::Question;
 use state::{Action, Event, GenerationNumber, Policy, Retirement, Supervisor};
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -96,6 +98,8 @@ pub enum Demand {
     Restart(WorkerNumber),
     /// Tell who is there.
     Look(oneshot::Sender<Snapshot>),
+    /// Tell where the workers are, or this one.
+    Stacks(Option<WorkerNumber>, oneshot::Sender<Vec<Testimony>>),
 }
 
 /// Settings that are to be tried.
@@ -139,6 +143,14 @@ pub struct WorkerView {
     pub answered: u64,
 }
 
+/// Where one worker is.
+#[derive(Debug)]
+pub struct Testimony {
+    pub view: WorkerView,
+    /// `None` where it cannot be asked: it has just begun, or is about to end.
+    pub report: Option<StackReport>,
+}
+
 /// What the whole server has come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Milestone {
@@ -178,7 +190,11 @@ pub async fn run(
         let alarm = machine.wake_at(Instant::now()).map(|at| tokio::time::sleep_until(at.into()));
         tokio::select! {
             Some(report) = reports.recv() => match report {
-                Report::Late { worker, requests } => shell.explain(worker, requests),
+                Report::Late { worker, requests } => shell.ask(worker, Question::Late(requests)),
+                Report::Stalled { worker, duration, requests, turns } => {
+                    shell.ask(worker, Question::Stalled { duration, requests, turns });
+                }
+                Report::Resumed { worker, duration } => shell.ask(worker, Question::Resumed { duration }),
                 report => events.extend(event_of(report)),
             },
             Some((generation, news)) = news.recv() => events.extend(shell.event_of(generation, news)),
@@ -200,6 +216,10 @@ pub async fn run(
                 Demand::Look(reply) => {
                     // Whoever asked may have gone.
                     let _ = reply.send(shell.snapshot(&machine));
+                    continue;
+                }
+                Demand::Stacks(worker, reply) => {
+                    shell.tell_stacks(&machine, worker, reply);
                     continue;
                 }
                 Demand::OneMore => Event::Scale { workers: machine.wanted() + 1 },
@@ -231,7 +251,7 @@ pub(crate) fn event_of(report: Report) -> Option<Event> {
         Report::Sick { worker } => Event::Retire { worker, reason: Retirement::Sick },
         Report::Leaking { worker, .. } => Event::Retire { worker, reason: Retirement::Leaking },
         Report::Returned { worker } => Event::Returned { worker },
-        Report::Late { .. } => return None,
+        Report::Late { .. } | Report::Stalled { .. } | Report::Resumed { .. } => return None,
     })
 }
 

@@ -28,7 +28,10 @@ pub(super) fn say(saying: Saying) {
             );
         }
         Saying::Stuck { worker } => {
-            tracing::error!("worker {worker} does not take up requests; it is killed and what it held goes to others");
+            tracing::error!(
+                "worker {worker} does not take up requests, or its event loop is blocked for too long; it is killed and \
+                 what it held goes to others"
+            );
         }
         Saying::Retired { worker, reason } => match reason {
             Retirement::Requests(count) => tracing::info!("worker {worker} is replaced after {count} requests"),

@@ -2,11 +2,11 @@
 
 use super::output;
 use super::say::say;
-use super::stacks::{self, Explainer};
+use super::stacks::{self, Asker, Question};
 use super::state::{Action, Event, GenerationNumber, Jitter, Outcome, Retirement, Saying, Supervisor};
 use super::zygote::{self, Zygote};
-use super::{Candidate, Failure, Milestone, Progress, Settings, Snapshot, WorkerView};
-use crate::roster::{LateRequest, Member, Notice, WarmUp, WorkerNumber};
+use super::{Candidate, Failure, Milestone, Progress, Settings, Snapshot, Testimony, WorkerView};
+use crate::roster::{Member, Notice, WarmUp, WorkerNumber};
 use crate::telemetry::OutputStream;
 use monoceros_wire::message::BootFailure;
 use monoceros_wire::page::Page;
@@ -17,7 +17,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 const KILL: i32 = 9;
 /// A worker breaks off what it is doing and ends in order; after two seconds it kills itself.
@@ -65,7 +65,7 @@ struct Employed {
     /// Answers after which it is replaced.
     max_requests: u64,
     since: Instant,
-    explainer: Explainer,
+    asker: Asker,
 }
 
 impl<M: FnMut(Milestone)> Shell<M> {
@@ -169,12 +169,35 @@ impl<M: FnMut(Milestone)> Shell<M> {
         }
     }
 
-    /// Finds out where these requests are, and tells the log. The signal also makes the worker ask their threads to return.
-    pub(super) fn explain(&self, worker: WorkerNumber, requests: Vec<LateRequest>) {
+    /// Has a worker asked where it is. The signal also makes it ask the threads of its late requests to return.
+    pub(super) fn ask(&self, worker: WorkerNumber, question: Question) {
         if let Some(employed) = self.workers.get(&worker) {
             // The receiver lives as long as the sender.
-            let _ = employed.explainer.send(requests);
+            let _ = employed.asker.send(question);
         }
+    }
+
+    /// Asks all workers, or this one, side by side, and tells when the last one has answered.
+    pub(super) fn tell_stacks(
+        &self,
+        machine: &Supervisor,
+        worker: Option<WorkerNumber>,
+        reply: oneshot::Sender<Vec<Testimony>>,
+    ) {
+        let views = self.snapshot(machine).workers.into_iter();
+        let asked = views.filter(|view| worker.is_none_or(|worker| worker == view.worker)).map(|view| {
+            let (told, answer) = oneshot::channel();
+            // Before it listens to the signal, and at its very end, it would die of it.
+            if !matches!(view.state, "booting" | "ending") {
+                self.ask(view.worker, Question::Asked(told));
+            }
+            async move { Testimony { view, report: answer.await.ok() } }
+        });
+        let asked: Vec<_> = asked.collect();
+        tokio::spawn(async move {
+            // Whoever asked may have gone.
+            let _ = reply.send(futures_util::future::join_all(asked).await);
+        });
     }
 
     fn notify(&self, notice: Notice) {
@@ -219,7 +242,7 @@ impl<M: FnMut(Milestone)> Shell<M> {
         let page = Arc::new(page);
         let stdout = output::pipe_for(worker, OutputStream::Stdout)?;
         let stderr = output::pipe_for(worker, OutputStream::Stderr)?;
-        let (explainer, stacks) = stacks::attend(worker, running.zygote.orders())?;
+        let (asker, stacks) = stacks::attend(worker, running.zygote.orders())?;
         let descriptors = [theirs.as_fd(), page_file.as_fd(), stdout.as_fd(), stderr.as_fd(), stacks.as_fd()];
         running.zygote.send(&Order::Fork { worker }, &descriptors)?;
         let settings = self.recipe(generation).0;
@@ -231,7 +254,7 @@ impl<M: FnMut(Milestone)> Shell<M> {
         };
         let since = Instant::now();
         let page_here = Arc::clone(&page);
-        let employed = Employed { generation, page: page_here, pid: None, max_requests, since, explainer };
+        let employed = Employed { generation, page: page_here, pid: None, max_requests, since, asker };
         self.workers.insert(worker, employed);
         self.notify(Notice::Joined(Member { worker, socket: ours, page, warm_up }));
         Ok(())

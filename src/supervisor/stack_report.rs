@@ -5,27 +5,35 @@ use crate::roster::LateRequest;
 use serde::Deserialize;
 
 /// One line of a stack: file, line, function, source.
-type Frame = (String, u32, String, String);
+pub type Frame = (String, u32, String, String);
 
 /// What a worker told. Stacks have their outermost line first.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-pub(super) struct StackReport {
-    threads: Vec<Thread>,
-    tasks: Vec<Task>,
+pub struct StackReport {
+    pub threads: Vec<Thread>,
+    pub tasks: Vec<Task>,
+    /// How many times the event loop had looked at its link; `None` in the words of `faulthandler`.
+    #[serde(default)]
+    pub turns: Option<u64>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-struct Thread {
+pub struct Thread {
     /// As `threading.get_ident()` names it.
-    ident: u64,
-    is_main: bool,
-    stack: Vec<Frame>,
+    pub ident: u64,
+    #[serde(default)]
+    pub name: String,
+    pub is_main: bool,
+    pub stack: Vec<Frame>,
 }
 
+/// An asyncio task of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-struct Task {
-    stream: u32,
-    stack: Vec<Frame>,
+pub struct Task {
+    pub stream: u32,
+    #[serde(default)]
+    pub name: String,
+    pub stack: Vec<Frame>,
 }
 
 /// The last whole line of JSON in what came out of the pipe.
@@ -41,7 +49,7 @@ pub(super) fn dumped(text: &[u8]) -> StackReport {
     for line in text.lines() {
         let head = line.strip_prefix("Current thread 0x").or_else(|| line.strip_prefix("Thread 0x"));
         if let Some(ident) = head.and_then(|rest| u64::from_str_radix(rest.split([' ', ':']).next()?, 16).ok()) {
-            threads.push(Thread { ident, is_main: false, stack: Vec::new() });
+            threads.push(Thread { ident, ..Thread::default() });
         } else if let Some(frame) = frame(line.trim())
             && let Some(thread) = threads.last_mut()
         {
@@ -51,7 +59,7 @@ pub(super) fn dumped(text: &[u8]) -> StackReport {
     if let Some(main) = threads.last_mut() {
         main.is_main = true;
     }
-    StackReport { threads, tasks: Vec::new() }
+    StackReport { threads, ..StackReport::default() }
 }
 
 /// `File "/srv/app.py", line 3 in view`
@@ -70,15 +78,31 @@ impl StackReport {
                 push(&mut lines, "its task", &task.stack);
             }
             // What the loop's own thread does is what keeps all tasks waiting.
-            for thread in self.threads.iter().filter(|thread| thread.is_main) {
-                push(&mut lines, "the event loop", &thread.stack);
-            }
+            lines.extend(self.of_event_loop());
         } else {
             for thread in self.threads.iter().filter(|thread| thread.ident == request.thread) {
                 push(&mut lines, "its thread", &thread.stack);
             }
         }
         lines
+    }
+
+    fn of_event_loop(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for thread in self.threads.iter().filter(|thread| thread.is_main) {
+            push(&mut lines, "the event loop", &thread.stack);
+        }
+        lines
+    }
+
+    /// What blocks the event loop, in such lines; empty if it had turned meanwhile and is somewhere else.
+    pub(super) fn of_stall(&self, turns: u64) -> Vec<String> {
+        if self.turns.is_some_and(|now| now != turns) { Vec::new() } else { self.of_event_loop() }
+    }
+
+    /// Its interpreter did not get to answer: there are threads, but no tasks, and no names.
+    pub fn is_dump(&self) -> bool {
+        self.turns.is_none()
     }
 }
 
@@ -140,5 +164,18 @@ mod tests {
 "#;
         let lines = told(text).unwrap_or_default().of(&late(true));
         assert_eq!(lines, ["its task, most recent call last:", "  File \"/a.py\", line 1, in f", "    await g()"]);
+    }
+
+    #[test]
+    fn a_stack_is_of_a_stall_only_while_the_loop_has_not_turned() {
+        let text = br#"{"threads":[{"ident":1,"name":"MainThread","is_main":true,"stack":[["/a.py",1,"f",""]]}],"tasks":[],"turns":7}
+"#;
+        let report = told(text).unwrap_or_default();
+        let expected = ["the event loop, most recent call last:", "  File \"/a.py\", line 1, in f"];
+        assert_eq!(report.of_stall(7), expected);
+        assert_eq!(report.of_stall(6), [""; 0]);
+        let dump = dumped(b"Thread 0x1\n  File \"/a.py\", line 1 in f\n");
+        assert_eq!(dump.of_stall(6), expected, "it was taken because the interpreter did not answer");
+        assert!(dump.is_dump() && !report.is_dump());
     }
 }

@@ -1,4 +1,4 @@
-//! Asks a worker where it is, and writes into the log where a late request was.
+//! Asks a worker where it is: for the log, when a request is late or an event loop is blocked, and for whoever asks.
 
 use super::stack_report::{StackReport, dumped, told};
 use super::zygote::Orders;
@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 /// For the interpreter to get to the signal. After it the dump is taken, which does not need the interpreter.
@@ -23,28 +23,73 @@ const REPORT_MAX: usize = 4 << 20;
 /// Requests whose stacks are shown at a time; of more only the line is.
 const SHOWN_MAX: usize = 10;
 
-/// Late requests to explain, for the task that asks their worker. It ends when this is dropped.
-pub(super) type Explainer = mpsc::UnboundedSender<Vec<LateRequest>>;
+/// Why a worker is asked.
+pub(super) enum Question {
+    /// These requests are late.
+    Late(Vec<LateRequest>),
+    /// Its event loop is blocked, with so many requests in flight. `turns` tells later whether it still is.
+    Stalled { duration: Duration, requests: u32, turns: u64 },
+    /// It is so no longer, after so long. There is nothing to ask; it comes behind the words about the stall.
+    Resumed { duration: Duration },
+    /// Somebody wants to know.
+    Asked(oneshot::Sender<StackReport>),
+}
+
+/// Questions for the task that asks one worker. It ends when this is dropped.
+pub(super) type Asker = mpsc::UnboundedSender<Question>;
 
 /// Begins to look after one worker; the returned end of the pipe is for it.
-pub(super) fn attend(worker: WorkerNumber, orders: Orders) -> io::Result<(Explainer, OwnedFd)> {
+pub(super) fn attend(worker: WorkerNumber, orders: Orders) -> io::Result<(Asker, OwnedFd)> {
     let (receiver, sender) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     monoceros_wire::sys::set_nonblocking(&receiver, true)?;
     let pipe = pipe::Receiver::from_owned_fd(receiver)?;
-    let (explainer, mut wanted) = mpsc::unbounded_channel::<Vec<LateRequest>>();
+    let (asker, mut questions) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         let mut witness = Witness { worker, orders, pipe };
-        while let Some(mut requests) = wanted.recv().await {
-            while let Ok(more) = wanted.try_recv() {
-                requests.extend(more);
-            }
-            let report = witness.ask().await;
-            for (number, request) in requests.iter().enumerate() {
-                explain(worker, request, &report, number < SHOWN_MAX);
-            }
+        while let Some(question) = questions.recv().await {
+            let mut batch = vec![question];
+            // One answer is for all that have come meanwhile.
+            batch.extend(std::iter::from_fn(|| questions.try_recv().ok()));
+            let must_ask = batch.iter().any(|question| !matches!(question, Question::Resumed { .. }));
+            let report = if must_ask { witness.ask().await } else { StackReport::default() };
+            answer(worker, batch, &report);
         }
     });
-    Ok((explainer, sender))
+    Ok((asker, sender))
+}
+
+fn answer(worker: WorkerNumber, questions: Vec<Question>, report: &StackReport) {
+    let mut explained = 0;
+    for question in questions {
+        match question {
+            Question::Late(requests) => {
+                for request in requests {
+                    explain(worker, &request, report, explained < SHOWN_MAX);
+                    explained += 1;
+                }
+            }
+            Question::Stalled { duration, requests, turns } => tell_stall(worker, duration, requests, turns, report),
+            Question::Resumed { duration } => {
+                tracing::info!("the event loop of worker {worker} goes on after {:.1} s", duration.as_secs_f64());
+            }
+            Question::Asked(reply) => {
+                // Whoever asked may have gone.
+                let _ = reply.send(report.clone());
+            }
+        }
+    }
+}
+
+fn tell_stall(worker: WorkerNumber, duration: Duration, requests: u32, turns: u64, report: &StackReport) {
+    let lines = report.of_stall(turns);
+    let end = if lines.is_empty() { "; what blocks it could not be found out" } else { ":" };
+    let (duration, s) = (duration.as_secs_f64(), if requests == 1 { "" } else { "s" });
+    tracing::warn!(
+        "stall: the event loop of worker {worker} is blocked for {duration:.1} s, with {requests} request{s} in it{end}"
+    );
+    for line in lines {
+        tracing::warn!("  {line}");
+    }
 }
 
 struct Witness {

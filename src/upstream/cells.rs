@@ -285,6 +285,21 @@ impl Cells {
         found
     }
 
+    /// How many times the event loop has looked at the link.
+    pub(super) fn turns(&self) -> u64 {
+        self.page.turns()
+    }
+
+    /// The requests whose application was called and has not returned.
+    pub(super) fn entered(&self) -> Vec<(Arc<Exchange>, Cell)> {
+        let entered = |(cell, entry): (u32, &Entry)| {
+            let exchange = entry.exchange.as_ref()?;
+            let facts = self.page.read(cell).filter(is_inside)?;
+            Some((Arc::clone(exchange), facts))
+        };
+        (0..).zip(&self.entries).filter_map(entered).collect()
+    }
+
     /// The end of the link: everything that is held, oldest first.
     pub(super) fn close(&mut self) -> Vec<Orphan> {
         // What has had its whole answer and was left by the application is not held any more.

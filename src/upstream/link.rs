@@ -196,6 +196,16 @@ impl Link {
         self.lock().cells.ask(binding.stream)
     }
 
+    /// How many times the event loop of the worker has looked at this link.
+    pub fn turns(&self) -> u64 {
+        self.lock().cells.turns()
+    }
+
+    /// The requests whose application was called and has not returned, and what the page says about them.
+    pub fn entered(&self) -> Vec<(Arc<Exchange>, Cell)> {
+        self.lock().cells.entered()
+    }
+
     /// What waits to be written, as the task of the link would take it.
     #[cfg(test)]
     pub(super) fn take_outbound(&self) -> Vec<u8> {

@@ -19,8 +19,10 @@ mod queue;
 pub(crate) mod rehearsal;
 pub mod request;
 mod retry;
+pub mod running;
 pub mod signs;
 mod spool;
+pub mod stall;
 mod sweep;
 mod warm_up;
 pub mod watch;
@@ -38,6 +40,8 @@ pub struct Settings {
     pub queue_fairness: bool,
     /// Longest time the application may take until its answer starts → 504 (gunicorn: `timeout`). Zero is no limit.
     pub request_timeout: Duration,
+    /// An event loop that has not turned for so long, with requests in flight, is told of. Zero is never.
+    pub stall_timeout: Duration,
     /// When another worker is asked.
     pub failover: failover::Policy,
     /// Workers are asked now and then whether they are well.
@@ -59,6 +63,7 @@ impl Default for Settings {
             queue_timeout: Duration::from_secs(10),
             queue_fairness: true,
             request_timeout: Duration::from_secs(60),
+            stall_timeout: Duration::from_secs(1),
             failover: failover::Policy::default(),
             check: None,
             response_memory: 1 << 20,

@@ -14,6 +14,7 @@ use super::link::{self, Link, Turn};
 use super::obituary::{self, End, Inside};
 use super::queue::Queue;
 use super::request::EncodedRequest;
+use super::stall::Pulse;
 use super::sweep::Rhythm;
 use crate::roster::{Notice, Report, UpstreamEnd, WarmUp, WorkerNumber};
 use arc_swap::{ArcSwap, Guard};
@@ -73,6 +74,7 @@ pub(super) struct MemberEntry {
     pub(super) is_overdue: bool,
     /// For how long it had taken up nothing at the last look.
     pub(super) waited: Duration,
+    pub(super) pulse: Pulse,
 }
 
 impl MemberEntry {
@@ -93,6 +95,7 @@ impl MemberEntry {
             slow_since: 0,
             is_overdue: false,
             waited: Duration::ZERO,
+            pulse: Pulse::default(),
         }
     }
 

@@ -6,8 +6,10 @@ use super::balance::{Place, RECALL_AFTER, is_worth_recalling};
 use super::error::Cause;
 use super::exchange::{Binding, Exchange};
 use super::pool::{MemberEntry, MemberState, Pool, State};
+use super::stall::{Limits, Sign};
 use super::watch::{Look, Verdict};
 use crate::roster::{LateRequest, Report};
+use monoceros_wire::frame::{Kind, LINK};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +52,7 @@ impl Pool {
             state.deadlines_at = now + DEADLINE_TICK.as_nanos() as u64;
             self.end_waiting(&mut state, now);
             self.end_overdue(&mut state, now);
+            self.watch_event_loops(&mut state, now);
         }
         let is_busy = !state.queue.is_empty() || state.members.iter().any(MemberEntry::is_busy);
         // Whoever is slow may go on without a word to us.
@@ -89,6 +92,29 @@ impl Pool {
         }
         recalled.sort_by_key(|exchange| exchange.born);
         state.queue.put_first(recalled);
+    }
+
+    /// Finds event loops that do not turn.
+    fn watch_event_loops(&self, state: &mut State, now: u64) {
+        let settings = self.settings();
+        let limits = Limits { stall: settings.stall_timeout, timeout: settings.request_timeout };
+        for member in state.members.iter_mut().filter(|member| member.link.is_asgi()) {
+            let (worker, requests) = (member.link.worker(), member.in_flight);
+            // What warms up may load for long: nobody waits for it.
+            let is_idle = requests == 0 || member.state == MemberState::WarmingUp;
+            if is_idle && !member.pulse.is_stalled() {
+                member.pulse.rest();
+                continue;
+            }
+            let turns = member.link.turns();
+            match member.pulse.feel(turns, now, limits) {
+                Sign::Nothing => {}
+                Sign::Ping => member.link.send(LINK, Kind::Ping, 0, &[]),
+                Sign::Stalled { duration } => self.report(Report::Stalled { worker, duration, requests, turns }),
+                Sign::Resumed { duration } => self.report(Report::Resumed { worker, duration }),
+                Sign::Stuck => self.report(Report::Stuck { worker }),
+            }
+        }
     }
 
     /// Returns what the worker had not entered, if it may be about to be killed.
@@ -189,7 +215,7 @@ impl State {
 impl MemberEntry {
     /// Something of a request is in the worker.
     fn is_busy(&self) -> bool {
-        self.in_flight > 0 || self.link.has_lingering() || self.is_overdue
+        self.in_flight > 0 || self.link.has_lingering() || self.is_overdue || self.pulse.is_stalled()
     }
 
     fn place(&self) -> Place {

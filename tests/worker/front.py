@@ -32,7 +32,7 @@ import time
 import traceback
 from dataclasses import dataclass, field
 
-VERSION = 2
+VERSION = 3
 FRAME_PAYLOAD_MAX = 1 << 20
 DATA_CHUNK_MAX = 64 << 10
 BODY_INLINE_MAX = 256 << 10
@@ -51,7 +51,7 @@ Headers = list[tuple[bytes, bytes]]
 class Kind(enum.IntEnum):
     """`frame::Kind`."""
 
-    REQUEST, BODY, CANCEL, WINDOW, MESSAGE, CLOSE, DRAIN = range(1, 8)
+    REQUEST, BODY, CANCEL, WINDOW, MESSAGE, CLOSE, DRAIN, PING = range(1, 9)
     HELLO, READY, HEAD, DATA, FILE, HINT, TRAILERS, CONSUMED, ACCEPT, ABORT, BOOT_FAILED, DONE = range(16, 28)
 
 

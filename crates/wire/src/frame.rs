@@ -39,6 +39,8 @@ pub enum Kind {
     /// front → worker, on the link: finish what was handed over, run the shutdown hooks, exit. Empty.
     /// worker → front, on the link: got a signal and does so; take back what was not entered, hand nothing more over.
     Drain = 7,
+    /// front → worker, on the link of an event loop: read this, so that [`crate::page::Page::turns`] grows. Empty.
+    Ping = 8,
 
     /// worker → front, on the link: [`crate::message::Hello`], the first frame of all.
     Hello = 16,
@@ -78,6 +80,7 @@ impl Kind {
             5 => Self::Message,
             6 => Self::Close,
             7 => Self::Drain,
+            8 => Self::Ping,
             16 => Self::Hello,
             17 => Self::Ready,
             18 => Self::Head,

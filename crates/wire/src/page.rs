@@ -30,6 +30,8 @@ const HEADER_WORDS: usize = 8;
 const CELL_WORDS: usize = 5;
 /// The word of the header that counts what the worker has answered.
 const ANSWERED: usize = 2;
+/// The word of the header that counts how many times an event loop has looked at the link.
+const TURNS: usize = 3;
 /// The word of a cell that is not zero while the thread that runs it is to be asked to return.
 const ASKED: usize = 4;
 const MAGIC: u64 = 0x6d6f_6e6f_6365_7273 ^ crate::VERSION as u64;
@@ -243,6 +245,17 @@ impl Page {
     /// How many times the application has returned in this worker.
     pub fn answered(&self) -> u64 {
         self.words()[ANSWERED].load(Ordering::Relaxed)
+    }
+
+    /// How many times the event loop of this worker has looked at its link.
+    pub fn turns(&self) -> u64 {
+        self.words()[TURNS].load(Ordering::Relaxed)
+    }
+
+    /// Worker: the event loop looks at its link.
+    pub fn note_turn(&self) {
+        // Nobody else writes it.
+        self.words()[TURNS].store(self.turns().wrapping_add(1), Ordering::Relaxed);
     }
 
     /// Worker: the application has returned, whether or not anybody still waited.

@@ -10,7 +10,7 @@ FRAMES_MAX = 60
 TASKS_MAX = 200
 
 
-def install(descriptor, stacks_signal, dump_signal, take_asked, tasks_of_requests, deadline_exceeded, raise_in):
+def install(descriptor, stacks_signal, dump_signal, take_asked, tasks_of_requests, turns, deadline_exceeded, raise_in):
     """Puts the handlers on their signals. `descriptor` is the pipe to the supervisor."""
     import faulthandler
     import signal
@@ -18,7 +18,7 @@ def install(descriptor, stacks_signal, dump_signal, take_asked, tasks_of_request
     def tell(_number, frame):
         asked = take_asked()
         try:
-            _write(descriptor, _collect(frame, tasks_of_requests))
+            _write(descriptor, {**_collect(frame, tasks_of_requests), "turns": turns()})
         except Exception as error:
             sys.stderr.write(f"monoceros: the stacks of this worker could not be told: {error!r}\n")
         here = threading.get_ident()

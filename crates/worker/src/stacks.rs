@@ -49,6 +49,13 @@ fn take_asked() -> Vec<u64> {
     served.as_ref().filter(|served| served.server.is_none()).map(|served| served.page.take_asked()).unwrap_or_default()
 }
 
+/// How many times the event loop has looked at the link: whether it is still where it was when somebody asked.
+#[pyfunction]
+fn turns() -> u64 {
+    let served = SERVED.lock().unwrap_or_else(PoisonError::into_inner);
+    served.as_ref().map_or(0, |served| served.page.turns())
+}
+
 #[pyfunction]
 fn tasks_of_requests(py: Python<'_>) -> PyResult<Py<PyAny>> {
     let server = {
@@ -84,6 +91,7 @@ pub(crate) fn install(py: Python<'_>, pipe: OwnedFd) -> PyResult<()> {
         SIGNAL_DUMP,
         wrap_pyfunction!(take_asked, py)?,
         wrap_pyfunction!(tasks_of_requests, py)?,
+        wrap_pyfunction!(turns, py)?,
         py.get_type::<DeadlineExceeded>(),
         wrap_pyfunction!(raise_in, py)?,
     );

@@ -74,6 +74,7 @@ impl Process {
     /// Takes in what the front has sent.
     pub(super) fn read(&mut self, bytes: &[u8]) -> Learnt {
         let mut learnt = Learnt::default();
+        self.page.note_turn();
         self.inbound.feed(bytes, []);
         while let Some(frame) = self.inbound.next_frame().expect("the front sends frames") {
             match frame.kind {

@@ -28,6 +28,8 @@ impl Server {
                 this.begin_drain(py);
                 Ok(())
             }
+            // That it was read is all.
+            Kind::Ping => Ok(()),
             Kind::Body | Kind::Cancel | Kind::Window | Kind::Message | Kind::Close => this.deliver(py, frame),
             other => Err(LinkFault::Unexpected(other)),
         }

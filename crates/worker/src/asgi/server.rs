@@ -398,6 +398,7 @@ impl Server {
     fn readable(slf: &Bound<'_, Self>) {
         let py = slf.py();
         let this = slf.get();
+        this.page.note_turn();
         lock(&this.table).dispatching = true;
         // What is sent meanwhile leaves below, with one call.
         {
