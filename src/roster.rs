@@ -121,8 +121,18 @@ pub struct LateRequest {
     /// The thread that runs it, as `threading.get_ident()` names it.
     pub thread: u64,
     pub is_asgi: bool,
-    /// Its client got 504; else it had left.
-    pub is_answered: bool,
+    pub end: LateEnd,
+}
+
+/// What became of the client of a late request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LateEnd {
+    /// It got 504.
+    Answered,
+    /// The answer had begun, and nothing more of it came.
+    CutOff,
+    /// It did not wait.
+    HadLeft,
 }
 
 /// The supervisor's end.

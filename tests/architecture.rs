@@ -25,6 +25,7 @@ const PURE: &[&str] = &[
     "upstream/fairness.rs",
     "upstream/signs.rs",
     "upstream/stall.rs",
+    "upstream/timeouts.rs",
     "upstream/watch.rs",
     "supervisor/state",
     "supervisor/stack_report.rs",

@@ -294,7 +294,7 @@ fn values_become_what_the_components_want() {
     assert_eq!(settings.supervisor.python.as_deref(), Some(Path::new("python3.12")));
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     assert_eq!(settings.supervisor.environment, [pair("A", "b=c"), pair("EMPTY", "")]);
-    assert_eq!((settings.upstream.request_timeout, settings.front.limits.body_bytes), (Duration::ZERO, 0));
+    assert_eq!((settings.upstream.timeouts.answer, settings.front.limits.body_bytes), (Duration::ZERO, 0));
     assert_eq!(settings.telemetry.access_log, telemetry::AccessLog::File("/srv/log/access.log".into()));
     assert_eq!(settings.front.binds[0].address, BindAddress::Unix("/srv/app.sock".into()));
     assert!(settings.supervisor.app.multiprocess);

@@ -11,6 +11,7 @@ use monoceros::upstream::error::{Cause, Reached};
 use monoceros::upstream::exchange::Event;
 use monoceros::upstream::pool::{self, Conversation, Pool};
 use monoceros::upstream::request::{EncodedRequest, RequestBody};
+use monoceros::upstream::timeouts::Timeouts;
 use monoceros_wire::frame::Kind;
 use monoceros_wire::message::{BodySource, HttpVersion, Interface, Protocol, RequestFacts, ResponseHead};
 use std::sync::Arc;
@@ -112,6 +113,11 @@ async fn failure(conversation: &Conversation) -> (Cause, Reached) {
         Event::Failed(error) => (error.cause, error.reached),
         other => panic!("expected a failure, got {other:?}"),
     }
+}
+
+/// Time-outs that a test can wait for.
+fn short_timeouts() -> Timeouts {
+    Timeouts { answer: Duration::from_millis(60), ..Timeouts::default() }
 }
 
 fn settings() -> Settings {
@@ -275,7 +281,7 @@ async fn nobody_waits_longer_than_the_queue_time_out() {
 
 #[tokio::test]
 async fn an_application_that_takes_too_long_is_reported_once() {
-    let mut world = World::new(Settings { request_timeout: Duration::from_millis(60), ..settings() });
+    let mut world = World::new(Settings { timeouts: short_timeouts(), ..settings() });
     let mut worker = world.join(Interface::Wsgi, 1).await;
     let conversation = world.get("/");
     let seen = worker.request().await;
@@ -419,7 +425,7 @@ async fn whoever_sends_a_body_learns_that_the_answer_is_over() {
 
 #[tokio::test]
 async fn a_worker_that_hangs_is_reported_though_its_client_has_left() {
-    let mut world = World::new(Settings { request_timeout: Duration::from_millis(60), ..settings() });
+    let mut world = World::new(Settings { timeouts: short_timeouts(), ..settings() });
     let mut worker = world.join(Interface::Wsgi, 1).await;
     let conversation = world.get("/");
     let seen = worker.request().await;
@@ -430,7 +436,7 @@ async fn a_worker_that_hangs_is_reported_though_its_client_has_left() {
 
 #[tokio::test]
 async fn a_worker_that_does_not_read_is_reported() {
-    let mut world = World::new(Settings { request_timeout: Duration::from_millis(60), ..settings() });
+    let mut world = World::new(Settings { timeouts: short_timeouts(), ..settings() });
     let _worker = world.join(Interface::Asgi, 10).await;
     let _conversation = world.get("/");
     assert!(matches!(world.report().await, Report::Stuck { worker: 1 }));
@@ -438,7 +444,7 @@ async fn a_worker_that_does_not_read_is_reported() {
 
 /// A time-out that tests wait for.
 fn short() -> Settings {
-    Settings { request_timeout: Duration::from_millis(60), ..settings() }
+    Settings { timeouts: short_timeouts(), ..settings() }
 }
 
 #[tokio::test]

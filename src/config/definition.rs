@@ -24,6 +24,8 @@ pub enum Key {
     WorkerConcurrency,
     Timeout,
     StallTimeout,
+    RouteTimeout,
+    PauseTimeout,
     GracefulTimeout,
     BootTimeout,
     WarmUp,

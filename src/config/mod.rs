@@ -35,6 +35,7 @@ pub mod show;
 pub mod size;
 mod sources;
 pub mod table;
+mod timeouts;
 
 pub use disk::{Disk, DiskEntry, EmptyDisk, LocalDisk, Obstacle};
 

@@ -6,7 +6,7 @@ use super::definition::Key;
 use super::error::{ConfigError, Problem, Warning};
 use super::layer::Given;
 use super::reader::Reader;
-use super::{Settings, Surroundings, application, failover, listening, size, sources};
+use super::{Settings, Surroundings, application, failover, listening, size, sources, timeouts};
 use crate::control;
 use crate::front::bypass::Bypass;
 use crate::front::{self, files, limits};
@@ -235,8 +235,8 @@ fn upstream(reader: &mut Reader<'_>) -> upstream::Settings {
         queue_size: reader.count(Key::QueueSize),
         queue_timeout: reader.duration(Key::QueueTimeout),
         queue_fairness: reader.switch(Key::QueueFairness),
-        request_timeout: reader.duration(Key::Timeout),
         stall_timeout: reader.duration(Key::StallTimeout),
+        timeouts: timeouts::read(reader),
         failover: failover::read(reader),
         check: check(reader),
         response_memory: reader.size(Key::ResponseBuffer),

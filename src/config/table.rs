@@ -175,6 +175,21 @@ const WORKERS: &[Definition] = &[
     option(Key::StallTimeout, "upstream.stall_timeout", "stall-timeout", "TIME", time(Duration::ZERO))
         .default("1s")
         .meaning("The log shows what blocks an event loop (ASGI) for longer than this; 0 is never"),
+    option(
+        Key::RouteTimeout,
+        "upstream.route_timeout",
+        "route-timeout",
+        "PATH=TIME",
+        Kind::Text("a path and a time: PATH=TIME"),
+    )
+    .many()
+    .example("/report=5m")
+    .meaning("The same for paths at or below PATH, the longest PATH counts; repeatable"),
+    option(Key::PauseTimeout, "upstream.pause_timeout", "pause-timeout", "TIME", time(Duration::ZERO))
+        .computed("60s for WSGI, none for ASGI")
+        .example("60s")
+        .meaning("Longest pause within an answer, then it is cut off; 0 is no limit")
+        .peer("nginx: proxy_read_timeout"),
     option(Key::GracefulTimeout, "server.graceful_timeout", "graceful-timeout", "TIME", time(Duration::ZERO))
         .default("30s")
         .aliases(&["timeout-graceful-shutdown"])

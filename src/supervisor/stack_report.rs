@@ -122,6 +122,7 @@ fn push(lines: &mut Vec<String>, title: &str, stack: &[Frame]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::roster::LateEnd;
     use std::time::Duration;
 
     fn late(is_asgi: bool) -> LateRequest {
@@ -132,7 +133,7 @@ mod tests {
             stream: 7,
             thread: 0x7f01,
             is_asgi,
-            is_answered: true,
+            end: LateEnd::Answered,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::stack_report::{StackReport, dumped, told};
 use super::zygote::Orders;
-use crate::roster::{LateRequest, WorkerNumber};
+use crate::roster::{LateEnd, LateRequest, WorkerNumber};
 use monoceros_wire::zygote::{Command as Order, SIGNAL_DUMP, SIGNAL_STACKS};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -132,9 +132,13 @@ impl Witness {
 }
 
 fn explain(worker: WorkerNumber, request: &LateRequest, report: &StackReport, is_shown: bool) {
-    let LateRequest { label, id, duration, is_answered, .. } = request;
+    let LateRequest { label, id, duration, end, .. } = request;
     let id = id.as_ref().map(|id| format!(" (request {id})")).unwrap_or_default();
-    let end = if *is_answered { "answered 504" } else { "its client had left" };
+    let end = match end {
+        LateEnd::Answered => "answered 504",
+        LateEnd::CutOff => "its answer paused too long and is cut off",
+        LateEnd::HadLeft => "its client had left",
+    };
     let lines = if is_shown { report.of(request) } else { Vec::new() };
     let colon = if lines.is_empty() { "; where it is could not be found out" } else { ":" };
     let colon = if is_shown { colon } else { "" };

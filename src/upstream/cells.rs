@@ -264,20 +264,25 @@ impl Cells {
     }
 
     /// The requests that take too long.
-    pub(super) fn judge(&self, is_asgi: bool, now: u64, limit: u64) -> Vec<(Arc<Exchange>, Verdict)> {
+    pub(super) fn judge(&self, is_asgi: bool, now: u64, pause: u64) -> Vec<(Arc<Exchange>, Verdict)> {
         let mut found = Vec::new();
         for (cell, entry) in (0..).zip(&self.entries) {
             let Some(exchange) = &entry.exchange else { continue };
             let Some(page) = self.page.read(cell) else { continue };
+            let progress = exchange.progress();
             let facts = Facts {
                 phase: page.phase,
                 entered_at: page.entered_at,
                 body_at: exchange.body_at(),
                 left_at: entry.left_at,
-                is_settled: exchange.is_settled(),
-                reached: exchange.reached(),
+                is_settled: progress.is_settled,
+                reached: progress.reached,
+                piece_at: progress.piece_at,
+                is_client_behind: progress.is_client_behind,
+                limit: exchange.limit,
+                extended_to: page.extended_to,
             };
-            match judge(facts, is_asgi, now, limit) {
+            match judge(facts, is_asgi, now, pause) {
                 Verdict::Fine => {}
                 verdict => found.push((Arc::clone(exchange), verdict)),
             }
@@ -346,7 +351,7 @@ mod tests {
             server_port: 2,
         };
         let request = EncodedRequest::encode(&facts, [], RequestBody::Inline(Bytes::new()), true).expect("it is short");
-        Arc::new(Exchange::new(request, 0, SpoolLimits { memory: 1, file: 1 }))
+        Arc::new(Exchange::new(request, 0, SpoolLimits { memory: 1, file: 1 }, std::time::Duration::ZERO))
     }
 
     #[test]

@@ -71,6 +71,17 @@ pub enum Fate {
     MovedOn,
 }
 
+/// How an exchange goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    pub is_settled: bool,
+    pub reached: Reached,
+    /// When the last piece of the answer came, else zero.
+    pub piece_at: u64,
+    /// Something waits for the client.
+    pub is_client_behind: bool,
+}
+
 /// What waits in an exchange.
 #[derive(Debug)]
 enum Pending {
@@ -127,6 +138,8 @@ struct State {
     owed: i64,
     /// Bytes of body or messages that may be sent to the worker.
     credit: u32,
+    /// When the last piece of an answer came, on the clock of `born`, else zero.
+    piece_at: u64,
     last_worker: Option<u32>,
 }
 
@@ -145,13 +158,15 @@ pub struct Exchange {
     /// When the last piece of a streamed body was passed on, on the same clock; zero before the first.
     body_at: AtomicU64,
     limits: SpoolLimits,
+    /// How long the application may take until its answer begins, in nanoseconds; zero is no limit.
+    pub limit: u64,
     /// It was told that it takes too long.
     is_late: AtomicBool,
     state: Mutex<State>,
 }
 
 impl Exchange {
-    pub fn new(request: EncodedRequest, born: u64, limits: SpoolLimits) -> Self {
+    pub fn new(request: EncodedRequest, born: u64, limits: SpoolLimits, limit: Duration) -> Self {
         let state = State {
             pending: VecDeque::new(),
             waker: None,
@@ -171,6 +186,7 @@ impl Exchange {
             spooled: 0,
             owed: 0,
             credit: monoceros_wire::REQUEST_WINDOW,
+            piece_at: 0,
             last_worker: None,
         };
         Self {
@@ -181,6 +197,7 @@ impl Exchange {
             entered_at: AtomicU64::new(0),
             body_at: AtomicU64::new(0),
             limits,
+            limit: limit.as_nanos() as u64,
             is_late: AtomicBool::new(false),
             state: Mutex::new(state),
         }
@@ -190,7 +207,7 @@ impl Exchange {
     /// sends for the old one goes nowhere.
     #[must_use]
     pub fn again(&self, cause: Cause, now: u64) -> Self {
-        let mut again = Self::new(self.request.clone(), self.born, self.limits);
+        let mut again = Self::new(self.request.clone(), self.born, self.limits, Duration::from_nanos(self.limit));
         let mut old = self.lock();
         old.moved_on = true;
         again.avoids = old.last_worker;
@@ -282,8 +299,11 @@ impl Exchange {
     }
 
     /// Takes note of a frame for this request. Returns the bytes to grant to the worker at once.
-    pub fn deliver(&self, frame: Frame, interface: Interface) -> u32 {
+    pub fn deliver(&self, frame: Frame, interface: Interface, now: u64) -> u32 {
         let mut state = self.lock();
+        if matches!(frame.kind, Kind::Head | Kind::Data | Kind::File) {
+            state.piece_at = now;
+        }
         let is_end = frame.is_end();
         let Frame { kind, payload, descriptor, flags, .. } = frame;
         let body_bytes = body_bytes(kind, &payload);
@@ -468,6 +488,17 @@ impl Exchange {
     /// How far it got, as the front knows it; the page may know more.
     pub fn reached(&self) -> Reached {
         self.lock().reached
+    }
+
+    /// What is to be known about it from time to time.
+    pub fn progress(&self) -> Progress {
+        let state = self.lock();
+        Progress {
+            is_settled: state.over || state.abandoned,
+            reached: state.reached,
+            piece_at: state.piece_at,
+            is_client_behind: !state.pending.is_empty(),
+        }
     }
 
     pub fn set_entered(&self) {

@@ -187,8 +187,8 @@ impl Link {
     }
 
     /// The requests that take too long.
-    pub fn judge(&self, now: u64, limit: u64) -> Vec<(Arc<Exchange>, Verdict)> {
-        self.lock().cells.judge(self.is_asgi(), now, limit)
+    pub fn judge(&self, now: u64, pause: u64) -> Vec<(Arc<Exchange>, Verdict)> {
+        self.lock().cells.judge(self.is_asgi(), now, pause)
     }
 
     /// Of a request that takes too long: since when it runs, and in which thread. That thread is to be asked to return.
@@ -260,7 +260,7 @@ impl Link {
         drop(shared);
         for (exchange, frame) in deliveries {
             let stream = frame.stream;
-            let grant = exchange.deliver(frame, interface);
+            let grant = exchange.deliver(frame, interface, now);
             if grant > 0 {
                 self.send(stream, Kind::Window, 0, &grant.to_le_bytes());
             }

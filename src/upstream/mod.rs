@@ -24,6 +24,7 @@ pub mod signs;
 mod spool;
 pub mod stall;
 mod sweep;
+pub mod timeouts;
 mod warm_up;
 pub mod watch;
 
@@ -38,10 +39,10 @@ pub struct Settings {
     pub queue_timeout: Duration,
     /// Clients take turns in the queue, instead of first come, first served.
     pub queue_fairness: bool,
-    /// Longest time the application may take until its answer starts → 504 (gunicorn: `timeout`). Zero is no limit.
-    pub request_timeout: Duration,
     /// An event loop that has not turned for so long, with requests in flight, is told of. Zero is never.
     pub stall_timeout: Duration,
+    /// How long the application may take.
+    pub timeouts: timeouts::Timeouts,
     /// When another worker is asked.
     pub failover: failover::Policy,
     /// Workers are asked now and then whether they are well.
@@ -62,8 +63,8 @@ impl Default for Settings {
             queue_size: 1024,
             queue_timeout: Duration::from_secs(10),
             queue_fairness: true,
-            request_timeout: Duration::from_secs(60),
             stall_timeout: Duration::from_secs(1),
+            timeouts: timeouts::Timeouts::default(),
             failover: failover::Policy::default(),
             check: None,
             response_memory: 1 << 20,

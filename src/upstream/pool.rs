@@ -212,7 +212,8 @@ impl Pool {
         let now = self.now();
         let settings = self.settings();
         let limits = SpoolLimits { memory: settings.response_memory, file: settings.response_file_max };
-        let exchange = Arc::new(Exchange::new(request, now, limits));
+        let limit = request.time_limit(&settings.timeouts);
+        let exchange = Arc::new(Exchange::new(request, now, limits, limit));
         let mut state = self.lock();
         if state.is_closed {
             return Err(refusal(Cause::Unavailable));

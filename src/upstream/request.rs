@@ -1,5 +1,6 @@
 //! A request as it goes over the wire, kept until its answer has begun so that it can be handed out again.
 
+use super::timeouts::Timeouts;
 use bytes::{Bytes, BytesMut};
 use monoceros_wire::codec::FieldTooLong;
 use monoceros_wire::frame::{FLAG_END, Kind, StreamId};
@@ -8,6 +9,7 @@ use monoceros_wire::outbound::Outbound;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The body that goes with a request frame.
 #[derive(Debug, Clone)]
@@ -103,6 +105,16 @@ impl EncodedRequest {
         let more = if shown.len() < path.len() { "…" } else { "" };
         let whose = if self.is_probe { "our own " } else { "" };
         format!("{whose}{} {}{more}", method.escape_ascii(), shown.escape_ascii())
+    }
+
+    /// How long the application may take for it.
+    pub fn time_limit(&self, timeouts: &Timeouts) -> Duration {
+        // Decoding costs; mostly there is nothing to look for.
+        if timeouts.routes.is_empty() {
+            return timeouts.answer;
+        }
+        let payload = Bytes::from([&[0; 4], &self.head[..]].concat());
+        Request::decode(&payload).map_or(timeouts.answer, |request| timeouts.answer_of(request.facts.path))
     }
 
     /// Its body comes piece by piece, through the exchange.

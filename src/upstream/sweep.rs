@@ -7,8 +7,9 @@ use super::error::Cause;
 use super::exchange::{Binding, Exchange};
 use super::pool::{MemberEntry, MemberState, Pool, State};
 use super::stall::{Limits, Sign};
+use super::timeouts::Timeouts;
 use super::watch::{Look, Verdict};
-use crate::roster::{LateRequest, Report};
+use crate::roster::{LateEnd, LateRequest, Report};
 use monoceros_wire::frame::{Kind, LINK};
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,16 +77,12 @@ impl Pool {
     /// Tells the clients of requests that take too long, and the supervisor about their workers. Under the pool's lock,
     /// so that no request has moved on meanwhile.
     fn end_overdue(&self, state: &mut State, now: u64) {
-        let limit = self.settings().request_timeout.as_nanos() as u64;
+        let settings = self.settings();
         let mut recalled = Vec::new();
         // What warms up has the time of `--boot-timeout`.
         let is_subject = |member: &&mut MemberEntry| member.is_busy() && member.state != MemberState::WarmingUp;
         for member in state.members.iter_mut().filter(is_subject) {
-            if limit > 0 {
-                recalled.extend(self.end_overdue_of(member, now, limit));
-            } else {
-                member.is_overdue = false;
-            }
+            recalled.extend(self.end_overdue_of(member, now, &settings.timeouts));
         }
         for exchange in &recalled {
             exchange.queue_again(now);
@@ -97,7 +94,7 @@ impl Pool {
     /// Finds event loops that do not turn.
     fn watch_event_loops(&self, state: &mut State, now: u64) {
         let settings = self.settings();
-        let limits = Limits { stall: settings.stall_timeout, timeout: settings.request_timeout };
+        let limits = Limits { stall: settings.stall_timeout, timeout: settings.timeouts.answer };
         for member in state.members.iter_mut().filter(|member| member.link.is_asgi()) {
             let (worker, requests) = (member.link.worker(), member.in_flight);
             // What warms up may load for long: nobody waits for it.
@@ -118,30 +115,35 @@ impl Pool {
     }
 
     /// Returns what the worker had not entered, if it may be about to be killed.
-    fn end_overdue_of(&self, member: &mut MemberEntry, now: u64, limit: u64) -> Vec<Arc<Exchange>> {
+    fn end_overdue_of(&self, member: &mut MemberEntry, now: u64, timeouts: &Timeouts) -> Vec<Arc<Exchange>> {
         let (worker, is_asgi) = (member.link.worker(), member.link.is_asgi());
         let was_overdue = std::mem::take(&mut member.is_overdue);
         let (mut lost, mut late) = (0, Vec::new());
-        for (exchange, verdict) in member.link.judge(now, limit) {
+        let pause = timeouts.pause_of(is_asgi).as_nanos() as u64;
+        for (exchange, verdict) in member.link.judge(now, pause) {
             match verdict {
                 Verdict::Fine => continue,
                 Verdict::Overstays if is_asgi => {
                     lost += 1;
                     continue;
                 }
-                Verdict::Late | Verdict::Overstays => {}
+                Verdict::Late | Verdict::Paused | Verdict::Overstays => {}
             }
             member.is_overdue = true;
-            let is_answered = verdict == Verdict::Late;
-            if is_answered {
+            let end = match verdict {
+                Verdict::Late => LateEnd::Answered,
+                Verdict::Paused => LateEnd::CutOff,
+                _ => LateEnd::HadLeft,
+            };
+            if end != LateEnd::HadLeft {
                 exchange.set_entered();
                 exchange.fail(Cause::Timeout);
             }
             let Some(binding) = exchange.binding() else { continue };
             if exchange.note_late() {
-                late.extend(describe(&exchange, &binding, is_answered, now));
+                late.extend(describe(&exchange, &binding, end, now));
             }
-            if is_answered {
+            if end != LateEnd::HadLeft {
                 binding.link.cancel(&binding, now);
             }
         }
@@ -158,7 +160,8 @@ impl Pool {
         }
         // A thread that is in the application takes nothing; there must be one that could.
         let look = member.link.look();
-        if look.inside < member.slots && look.waited(now, member.progress_at) > limit {
+        let limit = timeouts.answer.as_nanos() as u64;
+        if limit > 0 && look.inside < member.slots && look.waited(now, member.progress_at) > limit {
             self.report(Report::Stuck { worker });
         }
         if is_asgi || !member.is_overdue {
@@ -171,7 +174,7 @@ impl Pool {
 }
 
 /// What the log shall know about a late request. Its thread is marked in the page as one that is to be asked to return.
-fn describe(exchange: &Exchange, binding: &Binding, is_answered: bool, now: u64) -> Option<LateRequest> {
+fn describe(exchange: &Exchange, binding: &Binding, end: LateEnd, now: u64) -> Option<LateRequest> {
     let cell = binding.link.ask(binding)?;
     Some(LateRequest {
         label: exchange.request.label(),
@@ -180,7 +183,7 @@ fn describe(exchange: &Exchange, binding: &Binding, is_answered: bool, now: u64)
         stream: binding.stream,
         thread: cell.thread,
         is_asgi: binding.link.is_asgi(),
-        is_answered,
+        end,
     })
 }
 

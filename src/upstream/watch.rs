@@ -17,6 +17,14 @@ pub struct Facts {
     /// The answer is over for the front, or nobody waits for it.
     pub is_settled: bool,
     pub reached: Reached,
+    /// When the last piece of the answer came, else zero; zero too for what may be silent, a `WebSocket`.
+    pub piece_at: u64,
+    /// Something of the answer waits for the client: the application may be waiting for that.
+    pub is_client_behind: bool,
+    /// How long the application may take, in nanoseconds; zero is no limit.
+    pub limit: u64,
+    /// The application asked for time until then (`monoceros.extend_deadline`), else zero.
+    pub extended_to: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,13 +32,16 @@ pub enum Verdict {
     Fine,
     /// The answer has not begun in time, and its client is to be told.
     Late,
+    /// Nothing more of an answer has come for too long.
+    Paused,
     /// A slot is held by an application that nobody waits for, for longer than the time-out.
     Overstays,
 }
 
-/// Judges a request of a worker. `limit` is the time-out.
-pub fn judge(facts: Facts, is_asgi: bool, now: u64, limit: u64) -> Verdict {
-    let is_over = |since: u64| now.saturating_sub(since) > limit;
+/// Judges a request of a worker. `pause` is how long its answer may pause; zero is no limit.
+pub fn judge(facts: Facts, is_asgi: bool, now: u64, pause: u64) -> Verdict {
+    let is_longer = |since: u64, limit: u64| limit > 0 && now.saturating_sub(since) > limit && now > facts.extended_to;
+    let is_over = |since: u64| is_longer(since, facts.limit);
     let is_inside = matches!(facts.phase, Phase::Entered | Phase::Cancelled);
     // What comes in piece by piece cannot be answered before it is there.
     let begun_at = facts.entered_at.max(facts.body_at);
@@ -38,7 +49,12 @@ pub fn judge(facts: Facts, is_asgi: bool, now: u64, limit: u64) -> Verdict {
     if !is_inside {
         Verdict::Fine
     } else if !facts.is_settled {
-        if !has_begun && is_over(begun_at) { Verdict::Late } else { Verdict::Fine }
+        let is_silent = facts.piece_at > 0 && !facts.is_client_behind;
+        match has_begun {
+            false if is_over(begun_at) => Verdict::Late,
+            true if is_silent && is_longer(facts.piece_at, pause) => Verdict::Paused,
+            _ => Verdict::Fine,
+        }
     } else if is_asgi {
         // What an application does after its answer is its own business; what it does after it was told that its
         // client has left is not.
@@ -85,6 +101,10 @@ mod tests {
             left_at: 0,
             is_settled: false,
             reached: Reached::Handed,
+            piece_at: 0,
+            is_client_behind: false,
+            limit: LIMIT,
+            extended_to: 0,
         }
     }
 
@@ -110,8 +130,30 @@ mod tests {
             ("in close() for ever", Facts { is_settled: true, left_at: 1050, ..answering }, 1151, Overstays, Fine),
         ];
         for (what, facts, now, wsgi, asgi) in rows {
-            assert_eq!(judge(facts, false, now, LIMIT), wsgi, "{what} (WSGI)");
-            assert_eq!(judge(facts, true, now, LIMIT), asgi, "{what} (ASGI)");
+            assert_eq!(judge(facts, false, now, 0), wsgi, "{what} (WSGI)");
+            assert_eq!(judge(facts, true, now, 0), asgi, "{what} (ASGI)");
+            let without = Facts { limit: 0, ..facts };
+            assert_eq!(judge(without, false, now, 0), Fine, "{what}, without a limit");
+            let extended = Facts { extended_to: now, ..facts };
+            assert_eq!(judge(extended, false, now, 0), Fine, "{what}, with more time");
+        }
+    }
+
+    #[test]
+    fn an_answer_may_pause_for_so_long() {
+        let answering = Facts { reached: Reached::Answering, piece_at: 5000, ..entered() };
+        let rows = [
+            ("in time", answering, 5050, Verdict::Fine),
+            ("too long", answering, 5051, Verdict::Paused),
+            ("the client is slow", Facts { is_client_behind: true, ..answering }, 9999, Verdict::Fine),
+            ("a WebSocket", Facts { piece_at: 0, ..answering }, 9999, Verdict::Fine),
+            ("asked for time", Facts { extended_to: 6000, ..answering }, 6000, Verdict::Fine),
+            ("that is over, too", Facts { extended_to: 6000, ..answering }, 6001, Verdict::Paused),
+            ("has returned", Facts { phase: Phase::Finished, ..answering }, 9999, Verdict::Fine),
+        ];
+        for (what, facts, now, expected) in rows {
+            assert_eq!(judge(facts, false, now, 50), expected, "{what}");
+            assert_eq!(judge(facts, true, now, 0), Verdict::Fine, "{what}, without a limit");
         }
     }
 

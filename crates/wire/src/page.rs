@@ -27,13 +27,15 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const HEADER_WORDS: usize = 8;
-const CELL_WORDS: usize = 5;
+const CELL_WORDS: usize = 6;
 /// The word of the header that counts what the worker has answered.
 const ANSWERED: usize = 2;
 /// The word of the header that counts how many times an event loop has looked at the link.
 const TURNS: usize = 3;
 /// The word of a cell that is not zero while the thread that runs it is to be asked to return.
 const ASKED: usize = 4;
+/// The word of a cell with the time until which its application has asked for more, else zero.
+const EXTENDED_TO: usize = 5;
 const MAGIC: u64 = 0x6d6f_6e6f_6365_7273 ^ crate::VERSION as u64;
 
 /// What happened to a request so far.
@@ -88,6 +90,8 @@ pub struct Cell {
     pub thread: u64,
     /// How long the application took in nanoseconds, else zero.
     pub service: u64,
+    /// The application has asked for time until then, on the clock of `entered_at`, else zero.
+    pub extended_to: u64,
 }
 
 /// The mapped page. Both sides hold one over the same memory file.
@@ -151,6 +155,7 @@ impl Page {
             entered_at: cell[1].load(Ordering::Relaxed),
             thread: cell[2].load(Ordering::Relaxed),
             service: cell[3].load(Ordering::Acquire),
+            extended_to: cell[EXTENDED_TO].load(Ordering::Relaxed),
         })
     }
 
@@ -161,6 +166,7 @@ impl Page {
             cell[2].store(0, Ordering::Relaxed);
             cell[3].store(0, Ordering::Relaxed);
             cell[ASKED].store(0, Ordering::Relaxed);
+            cell[EXTENDED_TO].store(0, Ordering::Relaxed);
             cell[0].store(word(stream, Phase::Handed), Ordering::Release);
         }
     }
@@ -200,6 +206,18 @@ impl Page {
     /// Worker: whether anybody still waits for the answer.
     pub fn is_cancelled(&self, index: u32, stream: StreamId) -> bool {
         self.cell(index).is_none_or(|cell| cell[0].load(Ordering::Relaxed) != word(stream, Phase::Entered))
+    }
+
+    /// Worker: the application of this request asks for time until then; it never gets less than it had. False when the
+    /// request is over.
+    pub fn extend(&self, index: u32, stream: StreamId, until: u64) -> bool {
+        let Some(cell) = self.cell(index) else { return false };
+        let state = cell[0].load(Ordering::Acquire);
+        if (state >> 32) as StreamId != stream || !is_inside(Phase::from_word(state)) {
+            return false;
+        }
+        cell[EXTENDED_TO].fetch_max(until, Ordering::Relaxed);
+        true
     }
 
     /// Front: the application is to be asked to return; the worker looks at this when it gets a signal.

@@ -13,6 +13,20 @@ fn both(cells: usize) -> (Page, Page) {
 }
 
 #[test]
+fn an_application_can_ask_for_time_while_it_runs_and_never_gets_less() {
+    let (page, _file) = Page::create(2).unwrap();
+    page.hand(1, 7);
+    assert!(!page.extend(1, 7, 100), "not entered");
+    assert!(page.enter(1, 7, 10, 1));
+    assert!(page.extend(1, 7, 100) && page.extend(1, 7, 50) && !page.extend(1, 8, 500) && !page.extend(9, 7, 500));
+    assert_eq!(page.read(1).unwrap().extended_to, 100);
+    page.finish(1, 7);
+    assert!(!page.extend(1, 7, 500), "it is over");
+    page.hand(1, 9);
+    assert_eq!(page.read(1).unwrap().extended_to, 0, "the next request starts anew");
+}
+
+#[test]
 fn the_life_of_a_request() {
     let (front, worker) = both(3);
     assert_eq!((front.cells(), worker.cells()), (3, 3));

@@ -3,6 +3,7 @@
 //! `boot.py` loads it and calls [`monoceros_worker::run_zygote`]; the zygote forks workers; a worker loads the
 //! application and serves it on its link.
 
+mod api;
 pub mod asgi;
 mod fields;
 mod forks;
@@ -28,6 +29,10 @@ mod monoceros_worker {
     use pyo3::prelude::*;
     use std::os::fd::AsFd;
 
+    #[pymodule_export]
+    use crate::api::extend_deadline;
+    #[pymodule_export]
+    use crate::stacks::DeadlineExceeded;
     #[pymodule_export]
     use crate::wsgi::FileWrapper;
 

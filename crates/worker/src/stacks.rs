@@ -35,6 +35,12 @@ pub(crate) fn begin(page: &Arc<Page>, server: Option<Py<PyAny>>) {
     *SERVED.lock().unwrap_or_else(PoisonError::into_inner) = Some(Served { page: Arc::clone(page), server });
 }
 
+/// Looks at the page of the requests that are served here; the second argument is whether an event loop serves them.
+pub(crate) fn with_served<R>(look: impl FnOnce(&Page, bool) -> R) -> Option<R> {
+    let served = SERVED.lock().unwrap_or_else(PoisonError::into_inner);
+    served.as_ref().map(|served| look(&served.page, served.server.is_some()))
+}
+
 /// The thread has left the application: what it was told there is not meant for what it does next.
 pub(crate) fn forget_asked(thread: u64) {
     if HAS_ASKED.load(Ordering::Relaxed) {

@@ -49,6 +49,7 @@ struct Zygote {
 /// Greets, waits for the settings, preloads when asked to, and serves commands until the end.
 pub(crate) fn run(py: Python<'_>, control: OwnedFd) -> PyResult<Role> {
     signals::prepare_zygote(py)?;
+    crate::api::install(py)?;
     forks::watch(py)?;
     // Signals of the terminal go to its foreground group: the supervisor hears them and decides.
     let _ = rustix::process::setpgid(None, None);

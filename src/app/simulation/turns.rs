@@ -56,9 +56,7 @@ impl World {
     pub(super) fn go(&mut self, worker: WorkerNumber, held: Held, how: Way, since: u64) {
         let now = self.nanoseconds();
         let Some(process) = self.workers.get_mut(&worker) else { return };
-        // That a thread hangs in the middle of its answer is its client's to see; of an event loop it is found.
-        let goes_on = how == Way::EndsItsAnswer && process.interface == Interface::Wsgi;
-        if (process.is_hung && !goes_on) || !process.running.contains(&held) {
+        if process.is_hung || !process.running.contains(&held) {
             return;
         }
         match how {

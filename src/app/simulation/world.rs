@@ -10,6 +10,7 @@ use crate::supervisor::state::{
 use crate::upstream;
 use crate::upstream::failover::Policy as FailoverPolicy;
 use crate::upstream::rehearsal::Rehearsal;
+use crate::upstream::timeouts::Timeouts;
 use monoceros_wire::message::{BootFailure, Interface};
 use monoceros_wire::page::Page;
 use monoceros_wire::zygote::ExitStatus;
@@ -22,6 +23,7 @@ pub(super) const MICROSECOND: Duration = Duration::from_micros(1);
 pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
 pub(super) const RETRIES: u32 = 1;
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_millis(300);
+pub(super) const PAUSE_TIMEOUT: Duration = Duration::from_millis(600);
 
 /// What happens in the world.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -118,7 +120,7 @@ impl World {
         let settings = upstream::Settings {
             queue_size: 40,
             queue_timeout: Duration::from_millis(800),
-            request_timeout: REQUEST_TIMEOUT,
+            timeouts: Timeouts { answer: REQUEST_TIMEOUT, pause: Some(PAUSE_TIMEOUT), routes: Vec::new() },
             // The budget has tables of its own.
             failover: FailoverPolicy { retries: RETRIES, budget: 100, ..FailoverPolicy::default() },
             ..upstream::Settings::default()

@@ -164,6 +164,7 @@ impl Server {
             self.recalled(py, place);
             return Ok(None);
         }
+        crate::api::enter(py, place.cell, place.stream)?;
         let request = Request::decode(request).map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
         let scope = self.scopes.build(py, &request)?;
         let receive = exchange.getattr(intern!(py, "receive"))?;
