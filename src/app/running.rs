@@ -124,6 +124,10 @@ impl Front {
     async fn stop(&self, (mut clients, mut operators): (Listeners, Listeners), attendant: &mut Attendant<'_>) {
         let leave = attendant.until_leave((&mut clients, &mut operators)).await;
         let is_replaced = leave == Leave::Replaced;
+        if is_replaced {
+            // They ask about the server that takes clients now.
+            drop(operators);
+        }
         // One that never served leaves the clients to the server that it was to replace.
         let is_premature = attendant.is_heir && *self.stage.borrow() == Stage::Waiting;
         let mut is_quick = leave == Leave::Quickly || is_premature;

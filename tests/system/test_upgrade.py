@@ -376,3 +376,34 @@ def test_a_stop_at_the_moment_in_which_the_new_process_serves(site: Path) -> Non
             eventually(lambda: not processes.is_alive(pid), "the end of the new one")
             server.expect_nothing_left()
         assert not path.exists()
+
+
+def test_operators_ask_the_new_process(site: Path) -> None:
+    gate = site / "go"
+    with (site / "site_app.py").open("a") as file:
+        file.write(
+            "\nplain = app\ndef app(environ, start_response):\n    import time\n"
+            f"    while environ['PATH_INFO'] == '/slow' and not os.path.exists({str(gate)!r}): time.sleep(0.01)\n"
+            "    return plain(environ, start_response)\n"
+        )
+    with Server("site_app:app", "--admin-bind", "127.0.0.1:0", workers=1, cwd=site, env=ENVIRONMENT) as server:
+        address = server.wait_for_log(r"for operators: (\S+)/-/status").group(1)
+
+        def in_flight() -> int:
+            operator = connection_to(address, None)
+            operator.request("GET", "/-/status")
+            told = json.loads(operator.getresponse().read())
+            operator.close()
+            return int(told["in_flight"])
+
+        client = connection_to(server.url, None)
+        client.request("GET", "/slow")
+        eventually(lambda: in_flight() == 1, "the old process has a client")
+        os.kill(server.pid, signal.SIGUSR2)
+        pid = successor(server)
+        eventually(lambda: not any(in_flight() for _ in range(20)), "only the new process answers")
+        assert processes.is_alive(server.pid)
+        gate.touch()
+        assert client.getresponse().status == 200
+        eventually(lambda: not processes.is_alive(server.pid), "the end of the old process")
+        end(server, pid)
