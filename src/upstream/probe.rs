@@ -85,7 +85,7 @@ impl Pool {
         let now = self.now();
         let settings = self.settings();
         let limits = SpoolLimits { memory: settings.response_memory, file: settings.response_file_max };
-        let exchange = Arc::new(Exchange::new(request, now, limits));
+        let exchange = Arc::new(Exchange::new(request, now, limits, settings.timeouts.answer));
         let mut state = self.lock();
         let member = state.members.iter_mut().find(|member| Arc::ptr_eq(&member.link, link))?;
         if !member.link.hand(&exchange, now) {

@@ -35,6 +35,14 @@ def site(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def log_of(server: Server) -> str:
+    """Its log so far; also before it has been started."""
+    try:
+        return server.log()
+    except FileNotFoundError:
+        return ""
+
+
 def serving(site: Path, *flags: object) -> Server:
     return Server("site_app:app", "--reload", *flags, cwd=site, env={"PYTHONDONTWRITEBYTECODE": "1"})
 
@@ -118,7 +126,7 @@ def test_a_first_load_that_fails_waits_for_a_change(site: Path, flags: list[str]
     server = serving(site, *flags)
 
     def mend() -> None:
-        eventually(lambda: "waiting for a change" in server.log(), "the server waits")
+        eventually(lambda: "waiting for a change" in log_of(server), "the server waits")
         save(words, "import a_module_that_is_missing")
         eventually(lambda: "a_module_that_is_missing" in server.log(), "the second failure")
         eventually(lambda: server.log().count("waiting for a change") == 2, "the server waits again")
@@ -139,7 +147,7 @@ def test_a_server_that_waits_for_a_change_can_be_stopped(site: Path) -> None:
 
     def stop() -> None:
         try:
-            eventually(lambda: "waiting for a change" in server.log(), "the server waits")
+            eventually(lambda: "waiting for a change" in log_of(server), "the server waits")
             os.kill(server.pid, 15)
         except BaseException as error:
             stopping.append(error)
