@@ -39,6 +39,27 @@ pub enum Notice {
     Drain(WorkerNumber),
     /// The process is gone (its link may say so earlier or later).
     Gone(WorkerNumber),
+    /// Whether to report measurements.
+    Measure(bool),
+}
+
+/// What the pool has seen since its last report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Measurement {
+    /// Since the last report, at most a quarter of a second or so: when the pool begins to work, time without work is
+    /// not reported.
+    pub span: Duration,
+    /// Requests that came.
+    pub arrived: u32,
+    /// Answers of whose requests it is known how long the application took, and how long that was together.
+    pub answered: u32,
+    pub service: Duration,
+    /// Slots of serving workers that are in use now.
+    pub busy: u32,
+    /// Requests that wait now.
+    pub queued: u32,
+    /// The longest wait for a slot: of those that wait, and of those that got one.
+    pub waited: Duration,
 }
 
 /// Upstream → supervisor.
@@ -106,6 +127,8 @@ pub enum Report {
     Sick {
         worker: WorkerNumber,
     },
+    /// What was asked for with [`Notice::Measure`]: four times a second while there is something to tell.
+    Measured(Measurement),
 }
 
 /// A request that has passed its time-out.

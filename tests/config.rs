@@ -73,7 +73,7 @@ fn defaults_are_those_of_the_components() {
     assert_eq!(settings.upstream, upstream::Settings::default());
     assert_eq!(settings.telemetry.level, telemetry::Level::default());
     assert_eq!(settings.telemetry.access_log, telemetry::AccessLog::default());
-    assert_eq!((settings.supervisor.workers, settings.front.threads), (6, 6));
+    assert_eq!((settings.supervisor.workers.most, settings.front.threads), (6, 6));
     assert_eq!(settings.supervisor.chdir, Path::new("/srv"));
     assert!(settings.front.tls.is_none() && settings.development_certificate.is_none());
     let [bind] = settings.front.binds.as_slice() else { panic!("one address: {:?}", settings.front.binds) };
@@ -89,7 +89,7 @@ fn each_source_wins_over_the_ones_below_it() {
         environment.extend(variable.then_some(("MONOCEROS_WORKERS", "4")));
         environment.extend(convention.then_some(("WEB_CONCURRENCY", "2")));
         let resolved = load(flags, &environment, in_file.then_some(file)).unwrap();
-        (resolved.settings.supervisor.workers, resolved.combined.get(Key::Workers)[0].origin.to_string())
+        (resolved.settings.supervisor.workers.most, resolved.combined.get(Key::Workers)[0].origin.to_string())
     };
     let cases = [
         ((true, true, true, true), (5, "--workers on the command line")),
@@ -101,6 +101,28 @@ fn each_source_wins_over_the_ones_below_it() {
     for ((flag, variable, in_file, convention), (number, origin)) in cases {
         assert_eq!(workers(flag, variable, in_file, convention), (number, origin.to_owned()));
     }
+}
+
+#[test]
+fn workers_are_a_number_or_a_range() {
+    let wrong_order = Some("the smaller number comes first: 2..8");
+    let rows = [
+        ("4", Ok((4, 4))),
+        ("2..8", Ok((2, 8))),
+        ("8..2", Err(wrong_order)),
+        ("2-8", Err(Some("write 2..8"))),
+        ("0..8", Err(Some("leave it out for one per CPU core"))),
+        ("2..2000", Err(Some("leave it out for one per CPU core"))),
+        ("many", Err(Some("leave it out for one per CPU core"))),
+    ];
+    for (text, expected) in rows {
+        let found = load(arguments(&[(Key::App, &["a"]), (Key::Workers, &[text])]), &[], None);
+        let found = found.map(|resolved| resolved.settings.supervisor.workers).map(|it| (it.least, it.most));
+        let hint = found.as_ref().err().and_then(|errors| errors[0].hint.clone());
+        assert_eq!(found.as_ref().map_err(|_| hint.as_deref()), expected.as_ref().map_err(|hint| *hint), "{text}");
+    }
+    let in_file = load(Layer::default(), &[], Some("[server]\nworkers = '2..3'\n[app]\napp = 'a'\n")).unwrap();
+    assert_eq!(in_file.settings.supervisor.workers.to_string(), "2..3");
 }
 
 #[test]
@@ -179,7 +201,7 @@ struct Bounds {
 
 fn bounds(kind: Kind) -> Option<Bounds> {
     let (min, max, unit) = match kind {
-        Kind::Count { min, max } | Kind::Size { min, max } => (min, max, ""),
+        Kind::Count { min, max } | Kind::Range { min, max } | Kind::Size { min, max } => (min, max, ""),
         Kind::Duration { min, max } => (min.as_millis() as u64, max.as_millis() as u64, "ms"),
         Kind::Switch(_) | Kind::Choice(_) | Kind::Text(_) => return None,
     };

@@ -119,7 +119,7 @@ impl Attendant<'_> {
             }
             Wish::LetWorkersGo => {
                 tracing::info!("all workers finish and go; HUP, TTIN or `monoceros scale N` brings them back");
-                let _ = self.demands.send(Demand::Scale(0));
+                let _ = self.demands.send(Demand::SendAway);
             }
             Wish::Reload(watcher) => return Some(Order::Reload(watcher)),
             Wish::FollowChange(change) => return Some(Order::FollowChange(change)),

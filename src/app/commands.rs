@@ -4,13 +4,13 @@ use super::reconfigure::Facts;
 use super::signals::Wish;
 use super::upgrade::Step;
 use crate::config::table::{BYPASS_RULE, WORKERS_MAX};
-use crate::control::protocol::{Command, Mode, Reply, Status, Worker};
+use crate::control::protocol::{Command, Mode, Number, Reply, Status, Worker};
 use crate::control::server::Handler;
 use crate::front::accept::Placement;
 use crate::front::bypass::Bypass;
 use crate::front::health::Health;
 use crate::front::maintenance::{MESSAGE, Notice};
-use crate::supervisor::{Demand, Progress, Snapshot};
+use crate::supervisor::{Bounds, Demand, Progress, Snapshot};
 use crate::upstream::pool::Pool;
 use arc_swap::ArcSwap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -41,7 +41,7 @@ impl Handler for Commands {
             Command::Status => self.status().await,
             Command::Stacks { worker } => self.stacks(worker).await,
             Command::Reload => self.reload(&replies).await,
-            Command::Scale { workers } => self.scale(workers),
+            Command::Scale { workers } => self.scale(&workers),
             Command::RestartWorker { worker } => self.restart(worker).await,
             Command::Upgrade => self.upgrade(&replies).await,
             Command::Drain { on, stop_after } => self.drain(on, stop_after),
@@ -102,6 +102,7 @@ impl Commands {
             connections: self.placement.open(),
             generation: snapshot.generation,
             workers_wanted: snapshot.wanted,
+            workers_range: snapshot.bounds.is_range().then(|| snapshot.bounds.to_string()),
             maintenance: self.health.maintenance().notice().is_some(),
             queue: load.queued,
             workers: workers.collect(),
@@ -127,8 +128,15 @@ impl Commands {
         Err(failed("the server is ending"))
     }
 
-    fn scale(&self, workers: u32) -> Last {
-        if !(1..=WORKERS_MAX).contains(&u64::from(workers)) {
+    fn scale(&self, workers: &Number) -> Last {
+        let workers = match workers {
+            Number::Fixed(workers) => Bounds::exactly(*workers),
+            Number::Range(text) => text.trim().parse().map_err(|_| match Bounds::guess(text) {
+                Some(guess) => failed(&format!("{text:?} is neither a number nor a range: {guess}")),
+                None => failed(&format!("{text:?} is neither a number nor a range such as 2..8")),
+            })?,
+        };
+        if workers.least < 1 || u64::from(workers.most) > WORKERS_MAX {
             return Err(failed(&format!("the number of workers is from 1 to {WORKERS_MAX}")));
         }
         self.wish(Wish::Other(Demand::Scale(workers)))?;

@@ -113,8 +113,9 @@ pub(super) fn announce(ground: &Ground, (clients, operators): (&Listeners, &List
         tracing::info!("for operators: {address}/-/status");
     }
     let workers = settings.supervisor.workers;
-    let plural = if workers == 1 { "" } else { "s" };
-    tracing::info!("starting {workers} worker{plural} with {}", ground.python.1);
+    let plural = if workers.least == 1 { "" } else { "s" };
+    let range = if workers.is_range() { format!(" of {workers}") } else { String::new() };
+    tracing::info!("starting {} worker{plural}{range} with {}", workers.least, ground.python.1);
 }
 
 /// Says what the service manager has opened.

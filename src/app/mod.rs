@@ -140,7 +140,7 @@ pub fn check(mut settings: Settings) -> Result<(), StartError> {
     settings.front.binds.clear();
     settings.front.admin_binds.clear();
     settings.telemetry.access_log = AccessLogSettings::Off;
-    settings.supervisor.workers = 1;
+    settings.supervisor.workers = supervisor::Bounds::exactly(1);
     settings.supervisor.sources = None;
     let (ground, _) = ground::prepare(&mut settings, &mut Vec::new())?;
     let runtime = Builder::new_current_thread()

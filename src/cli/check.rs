@@ -30,7 +30,7 @@ fn consequences(settings: &Settings) -> Vec<String> {
         "runs {} in {} worker {} from {}",
         supervisor.app.app,
         supervisor.workers,
-        if supervisor.workers == 1 { "process" } else { "processes" },
+        if supervisor.workers.most == 1 { "process" } else { "processes" },
         supervisor.chdir.display()
     ));
     lines

@@ -6,7 +6,8 @@ use super::stacks;
 use crate::config::duration;
 use crate::control::client::{self, ControlError, Target};
 use crate::control::place;
-use crate::control::protocol::{Command as Order, Mode, Reply, Status};
+use crate::control::protocol::{Command as Order, Mode, Number, Reply, Status};
+use crate::supervisor::Bounds;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -20,7 +21,7 @@ pub(super) const COMMANDS: [(&str, &str); 9] = [
     ("status", "Show the workers of a running server and what they do"),
     ("stacks", "Show where the workers are: the Python stack of every thread and task"),
     ("reload", "Read the configuration again, load the application anew; mistakes change nothing"),
-    ("scale", "From now on so many workers"),
+    ("scale", "From now on so many workers, or as many within a range as the load needs"),
     ("restart-worker", "Replace one worker, a new one first"),
     ("upgrade", "Replace the program by its new version, without refusing a connection"),
     ("drain", "Be not ready for balancers, but serve everything; `drain off` takes it back"),
@@ -64,7 +65,12 @@ fn send(name: &str, given: &ArgMatches) -> Result<ExitCode, ControlError> {
         "status" => Order::Status,
         "stacks" => Order::Stacks { worker: given.get_one::<u32>("worker").copied() },
         "reload" => Order::Reload,
-        "scale" => Order::Scale { workers: number("workers") },
+        "scale" => Order::Scale {
+            workers: match given.get_one::<Bounds>("workers") {
+                Some(range) if range.is_range() => Number::Range(range.to_string()),
+                workers => Number::Fixed(workers.map_or(0, |workers| workers.least)),
+            },
+        },
         "restart-worker" => Order::RestartWorker { worker: number("worker") },
         "upgrade" => Order::Upgrade,
         "drain" => Order::Drain {
@@ -145,6 +151,9 @@ fn table(status: &Status) -> String {
             age(worker.age),
         );
     }
+    if let Some(range) = &status.workers_range {
+        let _ = writeln!(text, "\n{} workers of {range}, as the load needs", status.workers_wanted);
+    }
     let serving = status.workers.iter().filter(|worker| worker.state == "serving").count();
     if serving != status.workers_wanted as usize {
         let _ = writeln!(text, "\n{serving} serve, {} are wanted", status.workers_wanted);
@@ -170,7 +179,15 @@ fn command() -> Command {
     let subcommands = COMMANDS.iter().map(|(name, about)| {
         let subcommand = Command::new(*name).about(*about).args(common());
         match *name {
-            "scale" => subcommand.arg(number("workers", "N").help("Number of workers")),
+            "scale" => subcommand.arg(
+                Arg::new("workers")
+                    .value_name("N")
+                    .required(true)
+                    .value_parser(|text: &str| {
+                        text.parse::<Bounds>().map_err(|error| Bounds::guess(text).unwrap_or_else(|| error.to_string()))
+                    })
+                    .help("Number of workers, or a range such as 2..8"),
+            ),
             "restart-worker" => subcommand.arg(number("worker", "N").help("Number of the worker, as in status")),
             "stacks" => subcommand.arg(number("worker", "WORKER").required(false).help("Only this one, as in status")),
             "drain" => subcommand.arg(Arg::new("state").value_parser(["on", "off"]).help("on if left out")).arg(

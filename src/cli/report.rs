@@ -3,7 +3,7 @@
 //! ```text
 //! error: invalid value for workers: "0"
 //!   at --workers on the command line
-//!   expected a whole number from 1 to 1024
+//!   expected a whole number from 1 to 1024, or a range such as 2..8
 //! hint: leave it out for one per CPU core
 //! ```
 

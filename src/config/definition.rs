@@ -20,6 +20,7 @@ pub enum Key {
     Lifespan,
     RootPath,
     Workers,
+    ScaleDownAfter,
     Threads,
     WorkerConcurrency,
     Timeout,
@@ -88,6 +89,8 @@ pub enum Kind {
     Switch(&'static str),
     /// A whole number within these bounds.
     Count { min: u64, max: u64 },
+    /// A whole number within these bounds, or two of them: `2..8`.
+    Range { min: u64, max: u64 },
     /// A length of time within these bounds; zero is allowed where `min` is zero.
     Duration { min: Duration, max: Duration },
     /// A number of bytes within these bounds; zero is allowed where `min` is zero.
@@ -233,6 +236,7 @@ impl Kind {
         match self {
             Self::Switch(_) => "true or false".to_owned(),
             Self::Count { min, max } => format!("a whole number from {min} to {max}"),
+            Self::Range { min, max } => format!("a whole number from {min} to {max}, or a range such as 2..8"),
             Self::Duration { min, max } => format!(
                 "a time such as 30, 30s, 1m30s or 500ms, from {} to {}",
                 super::duration::show(*min),

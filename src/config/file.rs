@@ -133,9 +133,10 @@ fn text_of(option: &Definition, value: &DeValue<'_>) -> Option<String> {
         (DeValue::Boolean(switch), Kind::Switch(_)) => Some(switch.to_string()),
         (_, Kind::Switch(_)) => None,
         (DeValue::String(text), _) => Some(text.to_string()),
-        (DeValue::Integer(number), Kind::Count { .. } | Kind::Duration { .. } | Kind::Size { .. }) => {
-            Some(i64::from_str_radix(number.as_str(), number.radix()).ok()?.to_string())
-        }
+        (
+            DeValue::Integer(number),
+            Kind::Count { .. } | Kind::Range { .. } | Kind::Duration { .. } | Kind::Size { .. },
+        ) => Some(i64::from_str_radix(number.as_str(), number.radix()).ok()?.to_string()),
         // `min_version = 1.3` and `bind = 8000` read well without quotes and can only mean one thing.
         (DeValue::Float(number), Kind::Choice(words)) if words.contains(&number.as_str()) => {
             Some(number.as_str().to_owned())

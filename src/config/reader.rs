@@ -6,6 +6,7 @@ use super::error::{ConfigError, Problem, similar};
 use super::layer::Given;
 use super::table::definition;
 use super::{DiskEntry, Obstacle, Surroundings, duration, size};
+use crate::supervisor::Bounds;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -48,6 +49,14 @@ impl<'a> Reader<'a> {
             if (min..=max).contains(&number) { T::try_from(number).ok() } else { None }
         };
         self.parsed(key, parse).unwrap_or_default()
+    }
+
+    /// A number or a range of workers.
+    pub(super) fn bounds(&mut self, key: Key) -> Bounds {
+        let Kind::Range { min, max } = definition(key).kind else { return Bounds::exactly(1) };
+        let is_within = |number: u32| (min..=max).contains(&u64::from(number));
+        let parse = |text: &str| text.parse().ok().filter(|it: &Bounds| is_within(it.least) && is_within(it.most));
+        self.parsed(key, parse).unwrap_or(Bounds::exactly(1))
     }
 
     pub(super) fn duration(&mut self, key: Key) -> Duration {
@@ -131,7 +140,12 @@ fn hint_for_value(key: Key, text: &str) -> Option<String> {
     let option = definition(key);
     match (option.kind, option.default) {
         (Kind::Choice(words), _) => similar(text, words.iter().copied()).map(|word| format!("did you mean {word}?")),
-        (Kind::Count { .. }, Unset::Computed(default)) => Some(format!("leave it out for {default}")),
+        (Kind::Range { .. }, _) if Bounds::guess(text).is_some_and(|guess| !guess.ends_with(text)) => {
+            Bounds::guess(text)
+        }
+        (Kind::Count { .. } | Kind::Range { .. }, Unset::Computed(default)) => {
+            Some(format!("leave it out for {default}"))
+        }
         (Kind::Duration { .. }, _) if text.contains('.') => {
             Some("write a fraction of a second in ms: 1500ms".to_owned())
         }

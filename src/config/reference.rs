@@ -60,7 +60,7 @@ fn default(option: &Definition) -> String {
 /// The smallest and the largest value of a number.
 fn bounds(option: &Definition) -> Option<String> {
     let (min, max) = match option.kind {
-        Kind::Count { min, max } => (min.to_string(), max.to_string()),
+        Kind::Count { min, max } | Kind::Range { min, max } => (min.to_string(), max.to_string()),
         Kind::Duration { min, max } => (super::duration::show(min), super::duration::show(max)),
         Kind::Size { min, max } => (super::size::show(min), super::size::show(max)),
         Kind::Switch(_) | Kind::Choice(_) | Kind::Text(_) => return None,

@@ -48,7 +48,7 @@ pub(super) fn resolve(
 }
 
 fn supervisor(reader: &mut Reader<'_>) -> supervisor::Settings {
-    let workers = reader.count(Key::Workers);
+    let workers = reader.bounds(Key::Workers);
     let chdir = match reader.one(Key::Chdir) {
         Some(given) => reader.directory(Key::Chdir, given, &given.text),
         None => reader.surroundings.directory.to_owned(),
@@ -57,6 +57,7 @@ fn supervisor(reader: &mut Reader<'_>) -> supervisor::Settings {
         sources: sources::read(reader, &chdir),
         app: worker(reader, workers),
         workers,
+        scale_down_after: reader.duration(Key::ScaleDownAfter),
         python: reader.one(Key::Python).map(|given| python(reader, given)),
         chdir,
         environment: reader.all(Key::Env).iter().filter_map(|given| variable(reader, given)).collect(),
@@ -73,7 +74,7 @@ fn supervisor(reader: &mut Reader<'_>) -> supervisor::Settings {
     }
 }
 
-fn worker(reader: &mut Reader<'_>, workers: u32) -> WorkerSettings {
+fn worker(reader: &mut Reader<'_>, workers: supervisor::Bounds) -> WorkerSettings {
     let python_path = reader
         .all(Key::PythonPath)
         .iter()
@@ -102,7 +103,7 @@ fn worker(reader: &mut Reader<'_>, workers: u32) -> WorkerSettings {
         },
         root_path: reader.one(Key::RootPath).and_then(|given| prefix(reader, Key::RootPath, given)).unwrap_or_default(),
         server_software: concat!("monoceros/", env!("CARGO_PKG_VERSION")).to_owned(),
-        multiprocess: workers > 1,
+        multiprocess: workers.most > 1,
     }
 }
 

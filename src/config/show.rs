@@ -58,7 +58,9 @@ fn value(option: &Definition, given: &[Given]) -> String {
 pub fn toml_value(option: &Definition, texts: &[String]) -> String {
     let single = |text: &String| match option.kind {
         Kind::Switch(_) => text.clone(),
-        Kind::Count { .. } => text.trim().parse::<u64>().map_or_else(|_| quoted(text), |number| number.to_string()),
+        Kind::Count { .. } | Kind::Range { .. } => {
+            text.trim().parse::<u64>().map_or_else(|_| quoted(text), |number| number.to_string())
+        }
         _ => quoted(text),
     };
     match option.arity {

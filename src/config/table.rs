@@ -153,12 +153,15 @@ const APPLICATION: &[Definition] = &[
 ];
 
 const WORKERS: &[Definition] = &[
-    option(Key::Workers, "server.workers", "workers", "N", count(1, WORKERS_MAX))
+    option(Key::Workers, "server.workers", "workers", "N", Kind::Range { min: 1, max: WORKERS_MAX })
         .short('w')
         .computed("one per CPU core")
         .example("4")
-        .meaning("Worker processes")
+        .meaning("Worker processes; in a range such as 2..8 as many as the load needs")
         .peer("gunicorn: workers"),
+    option(Key::ScaleDownAfter, "server.scale_down_after", "scale-down-after", "TIME", time(MOMENT))
+        .default("60s")
+        .meaning("With a range of workers: let one go when one fewer would have been enough for so long"),
     option(Key::Threads, "server.threads", "threads", "N", count(1, THREADS_MAX))
         .default("1")
         .meaning("Threads of a WSGI worker: its concurrent requests")

@@ -20,7 +20,7 @@ pub enum Command {
     Reload,
     /// From now on so many workers.
     Scale {
-        workers: u32,
+        workers: Number,
     },
     /// Replace one worker, a new one first.
     RestartWorker {
@@ -52,6 +52,15 @@ pub enum Command {
         #[serde(default)]
         quickly: bool,
     },
+}
+
+/// Of workers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Number {
+    Fixed(u32),
+    /// As in `--workers`: `2..8`.
+    Range(String),
 }
 
 /// Of maintenance.
@@ -106,6 +115,9 @@ pub struct Status {
     /// The load of the application that all workers should be of.
     pub generation: u32,
     pub workers_wanted: u32,
+    /// Where that number follows the load: `2..8`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workers_range: Option<String>,
     /// Only some are let in.
     #[serde(default)]
     pub maintenance: bool,

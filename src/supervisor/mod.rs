@@ -1,10 +1,13 @@
 //! Keeps the workers alive: takes an event, asks [`state`], performs the actions.
 
+pub mod autoscale;
+pub mod bounds;
 pub mod extension;
 mod orphans;
 mod output;
 pub mod python;
 mod say;
+mod scaler;
 mod shell;
 pub mod sources;
 mod stack_report;
@@ -12,12 +15,14 @@ mod stacks;
 pub mod state;
 mod zygote;
 
+pub use bounds::Bounds;
 pub use stack_report::{Frame, StackReport, Task, Thread};
 pub use zygote::SERVICE_MANAGER_VARIABLES;
 
 use crate::roster::{Report, SupervisorEnd, WorkerNumber};
 use monoceros_wire::message::{BootFailure, Interface};
 use monoceros_wire::zygote::WorkerSettings;
+use scaler::Scaler;
 use shell::Shell;
 use stacks::Question;
 use state::{Action, Event, GenerationNumber, Policy, Retirement, Supervisor};
@@ -32,8 +37,10 @@ use tokio::sync::{mpsc, oneshot};
 pub struct Settings {
     /// What every worker has to know about the application.
     pub app: WorkerSettings,
-    /// Worker processes (gunicorn: `workers`).
-    pub workers: u32,
+    /// Worker processes (gunicorn: `workers`); in a range their number follows the load.
+    pub workers: Bounds,
+    /// So long one worker fewer must have been enough before one goes.
+    pub scale_down_after: Duration,
     /// Interpreter asked for (`--python`); otherwise it is searched for.
     pub python: Option<PathBuf>,
     /// Directory to serve from (gunicorn: `chdir`).
@@ -92,8 +99,10 @@ pub enum Demand {
     OneMore,
     /// One worker less (gunicorn: `TTOU`).
     OneLess,
-    /// From now on so many workers.
-    Scale(u32),
+    /// From now on so many workers, or as many within a range as the load needs.
+    Scale(Bounds),
+    /// All workers finish and go, until somebody asks for some.
+    SendAway,
     /// Replace this worker, a new one first.
     Restart(WorkerNumber),
     /// Tell who is there.
@@ -128,6 +137,7 @@ pub enum Progress {
 pub struct Snapshot {
     pub generation: GenerationNumber,
     pub wanted: u32,
+    pub bounds: Bounds,
     pub workers: Vec<WorkerView>,
 }
 
@@ -171,14 +181,17 @@ pub async fn run(
 ) -> Result<(), Failure> {
     let policy = settings.policy();
     let SupervisorEnd { notices, mut reports } = end;
+    let mut scaler = Scaler::new(&settings, notices.clone());
     let (mut shell, mut news) = Shell::new(settings, python, notices, on_milestone);
     let mut machine = Supervisor::new(policy);
     let mut events = VecDeque::from([Event::Start]);
     // Without the signal, orphans stay zombies: no reason not to serve.
     let mut child_ended = orphans::are_ours().then(|| signal(SignalKind::child()).ok()).flatten();
     let mut vitals = tokio::time::interval(VITALS_INTERVAL);
+    let mut pulse = tokio::time::interval(scaler::PULSE);
     loop {
         while let Some(event) = events.pop_front() {
+            scaler.note(&event, &shell.settings);
             for action in machine.step(Instant::now(), event) {
                 match action {
                     Action::Finish(outcome) => return shell.finish(outcome, &mut news).await,
@@ -187,6 +200,7 @@ pub async fn run(
             }
         }
         let vitals = shell.settings.recycling.needs_vitals().then(|| vitals.tick());
+        let pulse = scaler.is_active().then(|| pulse.tick());
         let alarm = machine.wake_at(Instant::now()).map(|at| tokio::time::sleep_until(at.into()));
         tokio::select! {
             Some(report) = reports.recv() => match report {
@@ -195,11 +209,12 @@ pub async fn run(
                     shell.ask(worker, Question::Stalled { duration, requests, turns });
                 }
                 Report::Resumed { worker, duration } => shell.ask(worker, Question::Resumed { duration }),
+                Report::Measured(seen) => events.extend(scaler.measured(seen, machine.wanted())),
                 report => events.extend(event_of(report)),
             },
             Some((generation, news)) = news.recv() => events.extend(shell.event_of(generation, news)),
             Some(demand) = demands.recv() => {
-                events.extend(recall(&demand, &machine, &shell.settings));
+                events.extend(scaler.obey(&demand, machine.wanted(), &shell.settings));
                 events.push_back(match demand {
                 Demand::StopGracefully => Event::StopGracefully,
                 Demand::StopQuickly => Event::StopQuickly,
@@ -211,32 +226,26 @@ pub async fn run(
                     shell.watch_reload(Some(candidate), watcher);
                     Event::Reload
                 }
-                Demand::Scale(workers) => Event::Scale { workers },
                 Demand::Restart(worker) => Event::Retire { worker, reason: Retirement::Asked },
                 Demand::Look(reply) => {
                     // Whoever asked may have gone.
-                    let _ = reply.send(shell.snapshot(&machine));
+                    let _ = reply.send(shell.snapshot(&machine, scaler.bounds()));
                     continue;
                 }
                 Demand::Stacks(worker, reply) => {
                     shell.tell_stacks(&machine, worker, reply);
                     continue;
                 }
-                Demand::OneMore => Event::Scale { workers: machine.wanted() + 1 },
-                Demand::OneLess => Event::Scale { workers: machine.wanted().saturating_sub(1).max(1) },
+                // The scaler has obeyed.
+                Demand::Scale(_) | Demand::SendAway | Demand::OneMore | Demand::OneLess => continue,
             });
             }
             () = or_never(alarm) => events.push_back(Event::Tick),
             _ = or_never(vitals) => events.extend(shell.look_at_vitals()),
+            _ = or_never(pulse) => events.extend(scaler.look(&shell.serving(&machine), machine.wanted())),
             _ = or_never(child_ended.as_mut().map(Signal::recv)) => orphans::reap(&shell.zygote_ids()),
         }
     }
-}
-
-/// Workers that were sent away come back with a reload (gunicorn: `HUP` after `WINCH`).
-fn recall(demand: &Demand, machine: &Supervisor, settings: &Settings) -> Option<Event> {
-    let is_reload = matches!(demand, Demand::Reload(_) | Demand::Reconfigure(..));
-    (is_reload && machine.wanted() == 0).then_some(Event::Scale { workers: settings.workers })
 }
 
 /// What the upstream reports, as the machine understands it; `None` is no business of the machine.
@@ -251,7 +260,7 @@ pub(crate) fn event_of(report: Report) -> Option<Event> {
         Report::Sick { worker } => Event::Retire { worker, reason: Retirement::Sick },
         Report::Leaking { worker, .. } => Event::Retire { worker, reason: Retirement::Leaking },
         Report::Returned { worker } => Event::Returned { worker },
-        Report::Late { .. } | Report::Stalled { .. } | Report::Resumed { .. } => return None,
+        Report::Late { .. } | Report::Stalled { .. } | Report::Resumed { .. } | Report::Measured(_) => return None,
     })
 }
 
@@ -276,7 +285,7 @@ impl Recycling {
 impl Settings {
     fn policy(&self) -> Policy {
         Policy {
-            workers: self.workers,
+            workers: self.workers.least,
             surge: 1,
             boot_timeout: self.boot_timeout,
             graceful_timeout: self.graceful_timeout,

@@ -64,7 +64,10 @@ pub(super) fn say(saying: Saying) {
         Saying::ForkFailed { message, next } => {
             tracing::error!("no worker could be forked: {message}; next try in {next:.1?}");
         }
-        Saying::Scaled { from, to } => tracing::info!("workers: {to} instead of {from}"),
+        Saying::Scaled { from, to, reason: None } => tracing::info!("workers: {to} instead of {from}"),
+        Saying::Scaled { from, to, reason: Some(reason) } => {
+            tracing::info!("workers: {to} instead of {from} ({reason})");
+        }
         Saying::FirstLoadFailed { failure, .. } => {
             tracing::error!("the application cannot be loaded: {}", failure.message);
             traceback(&failure.traceback);

@@ -5,7 +5,7 @@ use super::say::say;
 use super::stacks::{self, Asker, Question};
 use super::state::{Action, Event, GenerationNumber, Jitter, Outcome, Retirement, Saying, Supervisor};
 use super::zygote::{self, Zygote};
-use super::{Candidate, Failure, Milestone, Progress, Settings, Snapshot, Testimony, WorkerView};
+use super::{Bounds, Candidate, Failure, Milestone, Progress, Settings, Snapshot, Testimony, WorkerView};
 use crate::roster::{Member, Notice, WarmUp, WorkerNumber};
 use crate::telemetry::OutputStream;
 use monoceros_wire::message::BootFailure;
@@ -184,7 +184,7 @@ impl<M: FnMut(Milestone)> Shell<M> {
         worker: Option<WorkerNumber>,
         reply: oneshot::Sender<Vec<Testimony>>,
     ) {
-        let views = self.snapshot(machine).workers.into_iter();
+        let views = self.views(machine).into_iter();
         let asked = views.filter(|view| worker.is_none_or(|worker| worker == view.worker)).map(|view| {
             let (told, answer) = oneshot::channel();
             // Before it listens to the signal, and at its very end, it would die of it.
@@ -335,7 +335,11 @@ impl<M: FnMut(Milestone)> Shell<M> {
         });
     }
 
-    pub(super) fn snapshot(&self, machine: &Supervisor) -> Snapshot {
+    pub(super) fn snapshot(&self, machine: &Supervisor, bounds: Bounds) -> Snapshot {
+        Snapshot { generation: machine.target(), wanted: machine.wanted(), bounds, workers: self.views(machine) }
+    }
+
+    fn views(&self, machine: &Supervisor) -> Vec<WorkerView> {
         let view = |(worker, generation, state)| {
             let employed = self.workers.get(&worker);
             WorkerView {
@@ -347,8 +351,13 @@ impl<M: FnMut(Milestone)> Shell<M> {
                 answered: employed.map_or(0, |employed| employed.page.answered()),
             }
         };
-        let workers = machine.workers().map(view).collect();
-        Snapshot { generation: machine.target(), wanted: machine.wanted(), workers }
+        machine.workers().map(view).collect()
+    }
+
+    /// The processes of the workers that serve.
+    pub(super) fn serving(&self, machine: &Supervisor) -> Vec<u32> {
+        let serving = machine.workers().filter(|(_, _, state)| *state == "serving");
+        serving.filter_map(|(worker, _, _)| self.workers.get(&worker)?.pid).collect()
     }
 
     /// Who has answered enough, or uses too much memory; also who is being replaced for it already.

@@ -9,6 +9,7 @@ pub mod unix_socket;
 use rustix::fs::{Mode, OFlags};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 /// A file without a name in the directory for temporary files: it vanishes with its last descriptor.
 pub fn unnamed_file() -> io::Result<OwnedFd> {
@@ -35,6 +36,29 @@ pub fn raise_descriptor_limit() -> io::Result<()> {
 pub fn resident_memory(pid: u32) -> Option<u64> {
     let pages = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?.split_whitespace().nth(1)?.parse::<u64>();
     Some(pages.ok()? * rustix::param::page_size() as u64)
+}
+
+/// Processor time that a process has wanted since it began: what its threads used, and what they waited for while others
+/// had the processors. Where the kernel does not count that, what they used. `None` when the process is gone.
+pub fn cpu_time(pid: u32) -> Option<Duration> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
+    // "used waited turns", in nanoseconds (Documentation/scheduler/sched-stats.rst).
+    let wanted =
+        |text: String| text.split_whitespace().take(2).filter_map(|time| time.parse::<u64>().ok()).sum::<u64>();
+    let times =
+        threads.filter_map(|thread| Some(wanted(std::fs::read_to_string(thread.path().join("schedstat")).ok()?)));
+    match times.sum::<u64>() {
+        0 => used_time(pid),
+        nanoseconds => Some(Duration::from_nanos(nanoseconds)),
+    }
+}
+
+fn used_time(pid: u32) -> Option<Duration> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name is in parentheses and may hold anything; utime and stime are the 14th and 15th field (proc(5)).
+    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
+    Some(Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second().max(1)))
 }
 
 /// How many processes the kernel has killed because memory ran out, since the machine started; zero where it does not

@@ -62,6 +62,14 @@ impl<C: Copy + Eq + Hash, T> Turns<C, T> {
         self.round.is_empty() && self.first.iter().all(is_it)
     }
 
+    /// What [`Self::pop`] would take.
+    pub fn first(&self) -> Option<&T> {
+        self.first.front().or_else(|| match self.round.front()? {
+            Turn::Alone(item) => Some(item),
+            Turn::Client(client) => self.waiting.get(client)?.front(),
+        })
+    }
+
     /// The next in turn.
     pub fn pop(&mut self) -> Option<T> {
         let item = self.first.pop_front().or_else(|| self.next_of_the_round())?;
@@ -135,7 +143,12 @@ mod tests {
     }
 
     fn drained(mut turns: Turns<u32, Item>) -> Vec<Item> {
-        let items: Vec<_> = std::iter::from_fn(|| turns.pop()).collect();
+        let next = |turns: &mut Turns<u32, Item>| {
+            let first = turns.first().copied();
+            assert_eq!(turns.pop(), first);
+            first
+        };
+        let items: Vec<_> = std::iter::from_fn(|| next(&mut turns)).collect();
         assert!(turns.is_empty() && turns.round.is_empty() && turns.waiting.is_empty());
         items
     }

@@ -10,6 +10,7 @@ pub mod error;
 pub mod exchange;
 pub mod failover;
 pub mod fairness;
+mod gauge;
 pub mod link;
 mod obituary;
 pub mod pool;

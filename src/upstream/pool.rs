@@ -10,6 +10,7 @@ pub use super::conversation::{Conversation, Sender};
 use super::ejection::Standing;
 use super::error::{Cause, Reached, UpstreamError};
 use super::exchange::{Exchange, SpoolLimits};
+use super::gauge::Gauge;
 use super::link::{self, Link, Turn};
 use super::obituary::{self, End, Inside};
 use super::queue::Queue;
@@ -130,6 +131,8 @@ pub(super) struct State {
     /// How many tries more there may be.
     pub(super) budget: Budget,
     pub(super) rhythm: Rhythm,
+    /// While the supervisor asks.
+    pub(super) gauge: Option<Box<Gauge>>,
     /// When deadlines are looked at next.
     pub(super) deadlines_at: u64,
     joined: usize,
@@ -219,6 +222,9 @@ impl Pool {
             return Err(refusal(Cause::Unavailable));
         }
         state.budget.note_request(now);
+        if let Some(gauge) = &mut state.gauge {
+            gauge.note_arrival(now);
+        }
         if state.is_next() && state.hand(&exchange, now) {
             // On its way.
         } else if state.queue.admit(&exchange, settings.queue_size, settings.queue_fairness) {
@@ -270,6 +276,7 @@ impl Pool {
             match notice {
                 Notice::Joined(member) => self.join(member, &threads),
                 Notice::Drain(worker) => self.drain(worker),
+                Notice::Measure(is_on) => self.lock().gauge = is_on.then(Box::default),
                 Notice::Gone(worker) => {
                     // Answers may still be in the socket: the link's task reads them before it ends.
                     if let Some(member) = self.lock().member(worker) {
@@ -350,6 +357,9 @@ impl Pool {
         }
         if turn.ready.is_some() {
             state.review();
+        }
+        if let Some(gauge) = &mut state.gauge {
+            gauge.note_answers(&turn.service_times);
         }
         if turn.finished > 0 || turn.has_moved || turn.ready.is_some() {
             state.settle(now);
@@ -453,6 +463,7 @@ impl State {
     pub(super) fn settle(&mut self, now: u64) {
         let mut held_back = Vec::new();
         while let Some(exchange) = self.queue.pop() {
+            let queued_at = exchange.queued_at();
             if !self.hand(&exchange, now) {
                 let is_choosy = exchange.avoids.is_some();
                 held_back.push(exchange);
@@ -460,6 +471,8 @@ impl State {
                 if !is_choosy {
                     break;
                 }
+            } else if let Some(gauge) = &mut self.gauge {
+                gauge.note_wait(now.saturating_sub(queued_at));
             }
         }
         self.queue.put_first(held_back);

@@ -40,6 +40,11 @@ impl Queue {
         }
     }
 
+    /// Since when the next in turn waits, in nanoseconds of the monotonic clock.
+    pub(super) fn waiting_since(&self) -> Option<u64> {
+        Some(self.turns.first()?.queued_at())
+    }
+
     /// The next in turn.
     pub(super) fn pop(&mut self) -> Option<Arc<Exchange>> {
         self.turns.pop()

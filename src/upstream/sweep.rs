@@ -9,7 +9,7 @@ use super::pool::{MemberEntry, MemberState, Pool, State};
 use super::stall::{Limits, Sign};
 use super::timeouts::Timeouts;
 use super::watch::{Look, Verdict};
-use crate::roster::{LateEnd, LateRequest, Report};
+use crate::roster::{LateEnd, LateRequest, Measurement, Report};
 use monoceros_wire::frame::{Kind, LINK};
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,10 +55,14 @@ impl Pool {
             self.end_overdue(&mut state, now);
             self.watch_event_loops(&mut state, now);
         }
+        if let Some(measurement) = state.measure(now) {
+            self.report(Report::Measured(measurement));
+        }
         let is_busy = !state.queue.is_empty() || state.members.iter().any(MemberEntry::is_busy);
         // Whoever is slow may go on without a word to us.
         let is_held_up = !state.queue.is_empty() && state.members.iter().any(|member| member.is_slow);
-        state.rhythm = match (is_waiting || is_held_up, is_busy) {
+        let has_news = state.gauge.as_ref().is_some_and(|gauge| gauge.has_news());
+        state.rhythm = match (is_waiting || is_held_up, is_busy || has_news) {
             (true, _) => Rhythm::Quick,
             (false, true) => Rhythm::Slow,
             (false, false) => Rhythm::Rest,
@@ -188,6 +192,15 @@ fn describe(exchange: &Exchange, binding: &Binding, end: LateEnd, now: u64) -> O
 }
 
 impl State {
+    /// What is due to be reported.
+    fn measure(&mut self, now: u64) -> Option<Measurement> {
+        let gauge = self.gauge.as_mut().filter(|gauge| gauge.is_due(now))?;
+        let serving = self.members.iter().filter(|member| member.state == MemberState::Serving);
+        let busy = serving.map(|member| member.in_flight.min(member.slots)).sum();
+        let longest = self.queue.waiting_since().map_or(0, |since| now.saturating_sub(since));
+        gauge.report(now, busy, self.queue.len() as u32, longest)
+    }
+
     /// Takes back what sits in a worker that does not take it up. True when something waits in a worker.
     fn recall_from_slow(&mut self, now: u64) -> bool {
         let mut is_waiting = false;

@@ -296,7 +296,7 @@ impl World {
             }
             Happening::Sweep => self.sweep(),
             Happening::Reload => self.tell(Event::Reload),
-            Happening::Scale(workers) => self.tell(Event::Scale { workers }),
+            Happening::Scale(workers) => self.tell(Event::Scale { workers, reason: None }),
             Happening::StopGracefully => {
                 self.pool.pool.close();
                 self.tell(Event::StopGracefully);

@@ -1,6 +1,8 @@
 //! The words of the machine: what happens to it, what it wants done, what it tells.
 
 use crate::roster::WorkerNumber;
+use crate::supervisor::autoscale::Reason;
+use crate::supervisor::bounds::Bounds;
 use monoceros_wire::message::{BootFailure, Interface};
 use monoceros_wire::zygote::ExitStatus;
 use std::time::Duration;
@@ -95,14 +97,15 @@ pub enum Event {
     },
     /// Load the application anew, and replace all workers when that works.
     Reload,
-    /// From now on this holds; the number of workers only if it is given.
+    /// From now on this holds; the number of workers stays, or as close to it as these bounds allow if they are given.
     Adopt {
         policy: Policy,
-        workers: Option<u32>,
+        workers: Option<Bounds>,
     },
-    /// From now on so many workers.
+    /// From now on so many workers; `reason` where nobody has asked for it.
     Scale {
         workers: u32,
+        reason: Option<Reason>,
     },
     /// Finish what is going on, then end; the second time: quickly.
     StopGracefully,
@@ -214,6 +217,7 @@ pub enum Saying {
     Scaled {
         from: u32,
         to: u32,
+        reason: Option<Reason>,
     },
     /// The first worker of a generation serves.
     Proven {

@@ -20,6 +20,8 @@ mod stop;
 
 pub use events::{Action, Event, GenerationNumber, LINK_ENDED, Outcome, Policy, Retirement, Saying, describe};
 
+use super::autoscale::Reason;
+use super::bounds::Bounds;
 use crate::roster::WorkerNumber;
 use failures::{End, boot_failure};
 use monoceros_wire::message::Interface;
@@ -269,7 +271,7 @@ impl Supervisor {
             Event::Retire { worker, reason } => self.retire(worker, reason, &mut actions),
             Event::Reload => self.reload(&mut actions),
             Event::Adopt { policy, workers } => self.adopt(policy, workers, &mut actions),
-            Event::Scale { workers } => self.scale(workers, &mut actions),
+            Event::Scale { workers, reason } => self.scale(workers, reason, &mut actions),
             Event::StopGracefully => self.stop_gracefully(now, &mut actions),
             Event::StopQuickly => self.stop_quickly(now, &mut actions),
         }
@@ -332,17 +334,17 @@ impl Supervisor {
         actions.push(Action::Say(Saying::ReloadBegun { generation }));
     }
 
-    fn adopt(&mut self, policy: Policy, workers: Option<u32>, actions: &mut Vec<Action>) {
+    fn adopt(&mut self, policy: Policy, workers: Option<Bounds>, actions: &mut Vec<Action>) {
         self.policy = Policy { workers: self.policy.workers, ..policy };
         if let Some(workers) = workers {
-            self.scale(workers, actions);
+            self.scale(workers.clamp(self.policy.workers), None, actions);
         }
     }
 
-    fn scale(&mut self, workers: u32, actions: &mut Vec<Action>) {
+    fn scale(&mut self, workers: u32, reason: Option<Reason>, actions: &mut Vec<Action>) {
         let from = std::mem::replace(&mut self.policy.workers, workers);
         if from != workers {
-            actions.push(Action::Say(Saying::Scaled { from, to: workers }));
+            actions.push(Action::Say(Saying::Scaled { from, to: workers, reason }));
         }
     }
 }

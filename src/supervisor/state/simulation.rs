@@ -262,7 +262,7 @@ impl World {
                 self.tell(Event::Exited { worker, status: ExitStatus::Code(0), requests: 9, out_of_memory: false });
             }
             Happening::Reload => self.tell(Event::Reload),
-            Happening::Scale(workers) => self.tell(Event::Scale { workers }),
+            Happening::Scale(workers) => self.tell(Event::Scale { workers, reason: None }),
             Happening::Retire => {
                 let workers: Vec<_> = self.workers.keys().copied().collect();
                 if let Some(worker) = workers.get(self.random.next() as usize % workers.len().max(1)) {

@@ -330,10 +330,10 @@ fn a_worker_that_has_served_its_time_is_replaced_first() {
 fn scaling() {
     let now = Instant::now();
     let mut supervisor = serving(2, now);
-    let actions = supervisor.step(now, Event::Scale { workers: 4 });
-    assert_eq!(actions, [Action::Say(Saying::Scaled { from: 2, to: 4 }), fork(3), fork(4)]);
+    let actions = supervisor.step(now, Event::Scale { workers: 4, reason: None });
+    assert_eq!(actions, [Action::Say(Saying::Scaled { from: 2, to: 4, reason: None }), fork(3), fork(4)]);
     supervisor.step(now, ready(3));
-    let actions = acts(&supervisor.step(now, Event::Scale { workers: 2 }));
+    let actions = acts(&supervisor.step(now, Event::Scale { workers: 2, reason: None }));
     assert_eq!(actions, [Action::Drain(1), Action::Kill(4)]);
 }
 
