@@ -181,7 +181,7 @@ class Response:
 class Page:
     """The front's side of `page::Page`. Swaps are not atomic here: recall only what the worker cannot enter meanwhile."""
 
-    HEADER_WORDS, CELL_WORDS = 8, 5
+    HEADER_WORDS, CELL_WORDS = 8, 6
     MAGIC = 0x6D6F_6E6F_6365_7273 ^ VERSION
 
     def __init__(self, cells: int):
@@ -204,7 +204,7 @@ class Page:
         return state >> 32, Phase(state & 0xFF), entered_at, thread
 
     def hand(self, cell: int, stream: int) -> None:
-        struct.pack_into("<5Q", self.memory, self._at(cell), stream << 32 | Phase.HANDED, 0, 0, 0, 0)
+        struct.pack_into("<6Q", self.memory, self._at(cell), stream << 32 | Phase.HANDED, 0, 0, 0, 0, 0)
 
     def service(self, cell: int) -> int:
         """How long the application took, in nanoseconds; zero before it has answered."""
