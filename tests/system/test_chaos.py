@@ -148,7 +148,7 @@ def test_chaos(interface: str, seconds: int, tmp_path: Path, capsys: pytest.Capt
     journal = tmp_path / "journal"
     journal.touch()
     write_version(tmp_path, 0, is_broken=False)
-    flags = ["--preload", "--timeout", f"{TIMEOUT}s", "--queue-timeout", "30s", "--pythonpath", tmp_path]
+    flags = ["--preload", "--timeout", f"{TIMEOUT}s", "--queue-timeout", "30s", "--graceful-timeout", "5s", "--pythonpath", tmp_path]
     environment = {"CHAOS_JOURNAL": str(journal), "PYTHONDONTWRITEBYTECODE": "1"}
     seed = int(os.environ.get("SEED", time.time_ns() % 1_000_000))
     with Server(f"chaos_app:{interface}", *flags, workers=WORKERS, env=environment, ready_within=120) as server, Starved() as starved:

@@ -62,7 +62,7 @@ def test_exactly_the_late_thread_is_shown_and_asked(tmp_path: Path) -> None:
 
 
 def test_a_late_task_is_shown_with_all_that_it_awaits() -> None:
-    with Server("late_asgi:app", "--timeout", "1s", workers=1) as server:
+    with Server("late_asgi:app", "--timeout", "1s", "--graceful-timeout", "1s", workers=1) as server:
         before = server.wait_for_workers(1)
         assert httpx.get(f"{server.url}/deep", timeout=30).status_code == 504
         server.wait_for_log(late("/deep"))

@@ -10,13 +10,15 @@ from harness import Server, eventually
 from harness.http import Background
 from harness.raw import RawConnection
 
+# What is late in an event loop may go on, and a stop would wait for it.
+GRACE = ["--graceful-timeout", "1s"]
 BOTH = pytest.mark.parametrize("interface", ["wsgi", "asgi"])
 
 
 @BOTH
 def test_a_path_can_have_a_time_out_of_its_own(interface: str, tmp_path: Path) -> None:
     flags = ["--timeout", "500ms", "--route-timeout", "/report=1h"]
-    with Server(f"more_time:{interface}", *flags, workers=2) as server, Background(server.url) as background:
+    with Server(f"more_time:{interface}", *flags, *GRACE, workers=2) as server, Background(server.url) as background:
         report = background.get("/report/1", params={"in": str(tmp_path)})
         eventually((tmp_path / "entered").exists, "the report in the application")
         # The others are under the general one; when the second of them is over, the report has waited for longer than it.
@@ -28,7 +30,7 @@ def test_a_path_can_have_a_time_out_of_its_own(interface: str, tmp_path: Path) -
 
 @BOTH
 def test_a_path_can_have_less_time(interface: str, tmp_path: Path) -> None:
-    with Server(f"more_time:{interface}", "--route-timeout", "/quick=300ms", workers=1) as server:
+    with Server(f"more_time:{interface}", *GRACE, "--route-timeout", "/quick=300ms", workers=1) as server:
         answer = httpx.get(f"{server.url}/quick", params={"in": str(tmp_path)}, timeout=60)
         assert answer.status_code == 504
         server.wait_for_log(r"late: GET /quick in worker 1")
@@ -36,7 +38,7 @@ def test_a_path_can_have_less_time(interface: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("interface", "how"), [("wsgi", ""), ("asgi", ""), ("asgi", "thread")])
 def test_an_application_can_ask_for_more_time(interface: str, how: str, tmp_path: Path) -> None:
-    with Server(f"more_time:{interface}", "--timeout", "500ms", workers=2) as server, Background(server.url) as background:
+    with Server(f"more_time:{interface}", *GRACE, "--timeout", "500ms", workers=2) as server, Background(server.url) as background:
         server.wait_for_log(r"at import: .*no request is being worked on")
         answer = background.get("/", params={"in": str(tmp_path), "more": "3600", how: "1"})
         eventually((tmp_path / "entered").exists, "the request in the application")
