@@ -125,20 +125,17 @@ impl Pool {
         let (mut lost, mut late) = (0, Vec::new());
         let pause = timeouts.pause_of(is_asgi).as_nanos() as u64;
         for (exchange, verdict) in member.link.judge(now, pause) {
-            match verdict {
+            let end = match verdict {
                 Verdict::Fine => continue,
                 Verdict::Overstays if is_asgi => {
                     lost += 1;
                     continue;
                 }
-                Verdict::Late | Verdict::Paused | Verdict::Overstays => {}
-            }
-            member.is_overdue = true;
-            let end = match verdict {
                 Verdict::Late => LateEnd::Answered,
                 Verdict::Paused => LateEnd::CutOff,
-                _ => LateEnd::HadLeft,
+                Verdict::Overstays => LateEnd::HadLeft,
             };
+            member.is_overdue = true;
             if end != LateEnd::HadLeft {
                 exchange.set_entered();
                 exchange.fail(Cause::Timeout);
