@@ -7,6 +7,8 @@ use std::os::fd::RawFd;
 
 /// The first number.
 const FIRST: RawFd = 3;
+/// More than any service has; a larger number is a mistake.
+const SOCKETS_MAX: usize = 1024;
 
 /// What the variables say, where they are for this process.
 #[derive(Debug, PartialEq, Eq)]
@@ -15,19 +17,29 @@ struct Announced {
     names: Vec<String>,
 }
 
-fn announced(pid: Option<&str>, count: Option<&str>, names: Option<&str>, own: u32) -> Option<Announced> {
-    if pid?.parse::<u32>().ok()? != own {
-        return None;
+/// `Err`: the variables are for this process, and say nothing that could be meant.
+fn announced(
+    pid: Option<&str>,
+    count: Option<&str>,
+    names: Option<&str>,
+    own: u32,
+) -> Result<Option<Announced>, String> {
+    if pid.and_then(|pid| pid.parse::<u32>().ok()) != Some(own) {
+        return Ok(None);
     }
-    let count = count?.parse::<usize>().ok().filter(|count| *count <= 1024)?;
+    let text = count.unwrap_or_default();
+    let Some(count) = text.parse::<usize>().ok().filter(|count| *count <= SOCKETS_MAX) else {
+        return Err(format!("LISTEN_FDS={text:?} is not a number of sockets, 0 to {SOCKETS_MAX}"));
+    };
     let mut names = names.unwrap_or_default().split(':').map(str::to_owned);
-    Some(Announced { names: (0..count).map(|_| names.next().unwrap_or_default()).collect() })
+    Ok(Some(Announced { names: (0..count).map(|_| names.next().unwrap_or_default()).collect() }))
 }
 
 /// Takes them over. Call it once, before anything else opens descriptors.
 pub(super) fn receive() -> io::Result<Vec<Inherited>> {
     let [pid, count, names] = ACTIVATION_VARIABLES.map(|variable| std::env::var(variable).ok());
-    let announced = announced(pid.as_deref(), count.as_deref(), names.as_deref(), std::process::id());
+    let announced = announced(pid.as_deref(), count.as_deref(), names.as_deref(), std::process::id())
+        .map_err(|text| io::Error::new(io::ErrorKind::InvalidInput, text))?;
     let names = announced.map(|announced| announced.names).unwrap_or_default();
     let socket = |(number, name): (RawFd, String)| {
         let explained =
@@ -62,16 +74,19 @@ mod tests {
 
     #[test]
     fn the_variables_are_for_one_process() {
-        let names = |names: &[&str]| Some(Announced { names: names.iter().map(|&name| name.to_owned()).collect() });
+        let names = |names: &[&str]| Ok(Some(Announced { names: names.iter().map(|&name| name.to_owned()).collect() }));
+        let odd = |text: &str| Err(format!("LISTEN_FDS={text:?} is not a number of sockets, 0 to 1024"));
         let rows = [
             (Some("7"), Some("2"), Some("http:site"), names(&["http", "site"])),
             (Some("7"), Some("2"), Some("http"), names(&["http", ""])),
             (Some("7"), Some("1"), None, names(&[""])),
-            (Some("8"), Some("1"), None, None),
-            (None, Some("1"), None, None),
-            (Some("7"), None, None, None),
-            (Some("7"), Some("-1"), None, None),
-            (Some("7"), Some("4294967295"), None, None),
+            (Some("7"), Some("0"), None, names(&[])),
+            (Some("8"), Some("1"), None, Ok(None)),
+            (Some("8"), Some("x"), None, Ok(None)),
+            (None, Some("1"), None, Ok(None)),
+            (Some("7"), None, None, odd("")),
+            (Some("7"), Some("-1"), None, odd("-1")),
+            (Some("7"), Some("4294967295"), None, odd("4294967295")),
         ];
         for (pid, count, given, expected) in rows {
             assert_eq!(announced(pid, count, given, 7), expected, "{pid:?} {count:?} {given:?}");

@@ -39,7 +39,8 @@ pub struct Task {
 /// The last whole line of JSON in what came out of the pipe.
 pub(super) fn told(text: &[u8]) -> Option<StackReport> {
     let (whole, _) = text.split_at(memchr::memrchr(b'\n', text)? + 1);
-    whole.split(|byte| *byte == b'\n').rev().find_map(|line| serde_json::from_slice(line).ok())
+    let lines = whole.split(|byte| *byte == b'\n').rev();
+    lines.filter_map(|line| serde_json::from_slice::<StackReport>(line).ok()).map(StackReport::without_boot).next()
 }
 
 /// What `faulthandler` wrote: threads with the innermost line first, the main thread last.
@@ -59,7 +60,7 @@ pub(super) fn dumped(text: &[u8]) -> StackReport {
     if let Some(main) = threads.last_mut() {
         main.is_main = true;
     }
-    StackReport { threads, ..StackReport::default() }
+    StackReport { threads, ..StackReport::default() }.without_boot()
 }
 
 /// `File "/srv/app.py", line 3 in view`
@@ -70,6 +71,16 @@ fn frame(line: &str) -> Option<Frame> {
 }
 
 impl StackReport {
+    /// The script that started the worker stands under everything in its main thread, and tells nobody anything.
+    fn without_boot(mut self) -> Self {
+        for thread in self.threads.iter_mut().filter(|thread| thread.is_main) {
+            if thread.stack.first().is_some_and(|(file, _, function, _)| file == "<string>" && function == "<module>") {
+                thread.stack.remove(0);
+            }
+        }
+        self
+    }
+
     /// The stack of a request as lines of a traceback, with a title each; empty where it is not among them.
     pub(super) fn of(&self, request: &LateRequest) -> Vec<String> {
         let mut lines = Vec::new();
@@ -141,7 +152,7 @@ mod tests {
     fn a_dump_has_the_stack_of_each_thread() {
         let text = b"Thread 0x0000000000007f01 (most recent call first):\n  File \"/a b.py\", line 3 in inner\n  \
             File \"/a b.py\", line 9 in outer\n\nCurrent thread 0x0000000000007f02 [main] (most recent call first):\n  \
-            File \"/m.py\", line 1 in <module>\n";
+            File \"/m.py\", line 1 in <module>\n  File \"<string>\", line 36 in <module>\n";
         let report = dumped(text);
         let lines = report.of(&late(false));
         let expected = [
@@ -169,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_stack_is_of_a_stall_only_while_the_loop_has_not_turned() {
-        let text = br#"{"threads":[{"ident":1,"name":"MainThread","is_main":true,"stack":[["/a.py",1,"f",""]]}],"tasks":[],"turns":7}
+        let text = br#"{"threads":[{"ident":1,"name":"MainThread","is_main":true,"stack":[["<string>",36,"<module>",""],["/a.py",1,"f",""]]}],"tasks":[],"turns":7}
 "#;
         let report = told(text).unwrap_or_default();
         let expected = ["the event loop, most recent call last:", "  File \"/a.py\", line 1, in f"];

@@ -4,8 +4,9 @@
 //! in two cases: it was recalled while its frame is on the way (*stale*), or the answer is complete and the application
 //! has not returned (*ended*: the `close()` of a WSGI answer).
 
+use super::error::Reached;
 use super::exchange::Exchange;
-use super::watch::{Facts, Look, Verdict, judge};
+use super::watch::{Allowance, Facts, Look, Verdict, judge};
 use monoceros_wire::frame::StreamId;
 use monoceros_wire::page::{Cell, Page, Phase};
 use std::sync::Arc;
@@ -288,6 +289,17 @@ impl Cells {
             }
         }
         found
+    }
+
+    /// How long the application may take for what has no answer yet; `None` if it holds nothing of the kind.
+    pub(super) fn allowance(&self) -> Option<Allowance> {
+        let allowance = |(cell, entry): (u32, &Entry)| {
+            let exchange = entry.exchange.as_ref()?;
+            let extended_to = self.page.read(cell).map_or(0, |page| page.extended_to);
+            let has_begun = exchange.progress().reached >= Reached::Answering;
+            (!has_begun).then_some(Allowance { limit: exchange.limit, extended_to })
+        };
+        (0..).zip(&self.entries).filter_map(allowance).reduce(Allowance::longest)
     }
 
     /// How many times the event loop has looked at the link.

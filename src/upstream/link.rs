@@ -3,7 +3,7 @@
 use super::cells::{Cells, Orphan};
 use super::exchange::{Binding, Exchange};
 use super::pool::Pool;
-use super::watch::{Look, Verdict};
+use super::watch::{Allowance, Look, Verdict};
 use crate::roster::{Member, Report, WorkerNumber};
 use futures_util::task::AtomicWaker;
 use monoceros_wire::frame::{Frame, Kind, LINK, StreamId};
@@ -194,6 +194,11 @@ impl Link {
     /// Of a request that takes too long: since when it runs, and in which thread. That thread is to be asked to return.
     pub fn ask(&self, binding: &Binding) -> Option<Cell> {
         self.lock().cells.ask(binding.stream)
+    }
+
+    /// How long the worker may take for what it has not begun to answer.
+    pub fn allowance(&self) -> Option<Allowance> {
+        self.lock().cells.allowance()
     }
 
     /// How many times the event loop of the worker has looked at this link.

@@ -3,6 +3,7 @@
 //! A loop that has nothing to do does not turn either. So one that was not seen to turn for a moment is sent a ping,
 //! which it reads as soon as it can; how long it takes for that is how long it is blocked.
 
+use super::watch::Allowance;
 use std::time::Duration;
 
 /// Time for the log to find out where the loop is, before its worker is killed. A late WSGI thread has as much to return.
@@ -16,13 +17,14 @@ const PERIOD_MAX: Duration = Duration::from_secs(1);
 pub struct Limits {
     /// Until the operator is told.
     pub stall: Duration,
-    /// Until it is given up, and [`GRACE`] more.
-    pub timeout: Duration,
+    /// Until it is given up, and [`GRACE`] more: what its requests are allowed.
+    pub allowance: Allowance,
 }
 
 impl Limits {
     fn period(self) -> Option<Duration> {
-        let shortest = [self.stall, self.timeout].into_iter().filter(|limit| !limit.is_zero()).min()?;
+        let limit = Duration::from_nanos(self.allowance.limit);
+        let shortest = [self.stall, limit].into_iter().filter(|limit| !limit.is_zero()).min()?;
         Some((shortest / 4).clamp(PERIOD_MIN, PERIOD_MAX))
     }
 }
@@ -88,7 +90,7 @@ impl Pulse {
         if !self.is_told && !limits.stall.is_zero() && duration >= limits.stall {
             self.is_told = true;
             Sign::Stalled { duration }
-        } else if !limits.timeout.is_zero() && duration >= limits.timeout + GRACE {
+        } else if limits.allowance.is_used_up(pinged_at, now, GRACE) {
             Sign::Stuck
         } else {
             Sign::Nothing
@@ -104,15 +106,20 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
+    fn allow(timeout: Duration) -> Allowance {
+        Allowance { limit: timeout.as_nanos() as u64, extended_to: 0 }
+    }
+
     /// Looks every 50 ms at a loop that turns by itself or when it is pinged, but is blocked from the first time to the
     /// second, in milliseconds. What was seen, and when.
     fn watch(stall: Duration, timeout: Duration, blocked: std::ops::Range<u64>, busy: bool) -> Vec<(u64, Sign)> {
         let (mut pulse, mut turns, mut is_pinged, mut seen) = (Pulse::default(), 0, false, Vec::new());
+        let allowance = allow(timeout);
         for at in (0..20_000).step_by(50) {
             if !blocked.contains(&at) && (busy || std::mem::take(&mut is_pinged)) {
                 turns += 1;
             }
-            match pulse.feel(turns, (at + 1) * 1_000_000, Limits { stall, timeout }) {
+            match pulse.feel(turns, (at + 1) * 1_000_000, Limits { stall, allowance }) {
                 Sign::Nothing => {}
                 Sign::Ping => is_pinged = true,
                 sign if seen.last().is_some_and(|(_, last)| *last == sign) => {}
@@ -146,8 +153,18 @@ mod tests {
     }
 
     #[test]
+    fn whoever_asked_for_time_gets_it() {
+        let second = 1_000_000_000;
+        let allowance = Allowance { limit: 5 * second, extended_to: 30 * second };
+        let limits = Limits { stall: Duration::ZERO, allowance };
+        let mut pulse = Pulse::default();
+        let signs = [1, 3, 12, 31, 33].map(|at| pulse.feel(7, at * second, limits));
+        assert_eq!(signs, [Sign::Nothing, Sign::Ping, Sign::Nothing, Sign::Nothing, Sign::Stuck]);
+    }
+
+    #[test]
     fn a_worker_that_held_nothing_is_looked_at_anew() {
-        let limits = Limits { stall: seconds(1), timeout: seconds(60) };
+        let limits = Limits { stall: seconds(1), allowance: allow(seconds(60)) };
         let mut pulse = Pulse::default();
         assert_eq!(pulse.feel(7, 1, limits), Sign::Nothing);
         pulse.rest();

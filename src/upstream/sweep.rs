@@ -8,7 +8,7 @@ use super::exchange::{Binding, Exchange};
 use super::pool::{MemberEntry, MemberState, Pool, State};
 use super::stall::{Limits, Sign};
 use super::timeouts::Timeouts;
-use super::watch::{Look, Verdict};
+use super::watch::{Allowance, Look, Verdict};
 use crate::roster::{LateEnd, LateRequest, Measurement, Report};
 use monoceros_wire::frame::{Kind, LINK};
 use std::sync::Arc;
@@ -98,7 +98,6 @@ impl Pool {
     /// Finds event loops that do not turn.
     fn watch_event_loops(&self, state: &mut State, now: u64) {
         let settings = self.settings();
-        let limits = Limits { stall: settings.stall_timeout, timeout: settings.timeouts.answer };
         for member in state.members.iter_mut().filter(|member| member.link.is_asgi()) {
             let (worker, requests) = (member.link.worker(), member.in_flight);
             // What warms up may load for long: nobody waits for it.
@@ -108,6 +107,9 @@ impl Pool {
                 continue;
             }
             let turns = member.link.turns();
+            let timeout = settings.timeouts.answer.as_nanos() as u64;
+            let allowance = member.link.allowance().unwrap_or(Allowance { limit: timeout, extended_to: 0 });
+            let limits = Limits { stall: settings.stall_timeout, allowance };
             match member.pulse.feel(turns, now, limits) {
                 Sign::Nothing => {}
                 Sign::Ping => member.link.send(LINK, Kind::Ping, 0, &[]),

@@ -2,6 +2,7 @@
 
 use super::error::Reached;
 use monoceros_wire::page::Phase;
+use std::time::Duration;
 
 /// What is known of a request that a worker holds. Times are nanoseconds of the monotonic clock.
 #[derive(Debug, Clone, Copy)]
@@ -64,6 +65,30 @@ pub fn judge(facts: Facts, is_asgi: bool, now: u64, pause: u64) -> Verdict {
         // A thread that has begun no answer hangs since it was entered, whether or not its client still waits.
         let since = if has_begun { facts.left_at } else { begun_at };
         if since > 0 && is_over(since) { Verdict::Overstays } else { Verdict::Fine }
+    }
+}
+
+/// How long an application may take. Nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowance {
+    /// Zero is no limit.
+    pub limit: u64,
+    /// It asked for time until then, else zero.
+    pub extended_to: u64,
+}
+
+impl Allowance {
+    /// It began `since` and has had its time, and `grace` more.
+    pub fn is_used_up(self, since: u64, now: u64, grace: Duration) -> bool {
+        let until = since.saturating_add(self.limit).max(self.extended_to);
+        self.limit > 0 && now >= until.saturating_add(grace.as_nanos() as u64)
+    }
+
+    /// Of two requests in one event loop: who may take long may block the other.
+    #[must_use]
+    pub fn longest(self, other: Self) -> Self {
+        let limit = if self.limit == 0 || other.limit == 0 { 0 } else { self.limit.max(other.limit) };
+        Self { limit, extended_to: self.extended_to.max(other.extended_to) }
     }
 }
 
@@ -154,6 +179,17 @@ mod tests {
         for (what, facts, now, expected) in rows {
             assert_eq!(judge(facts, false, now, 50), expected, "{what}");
             assert_eq!(judge(facts, true, now, 0), Verdict::Fine, "{what}, without a limit");
+        }
+    }
+
+    #[test]
+    fn the_longest_allowance_of_an_event_loop_counts() {
+        let of = |limit, extended_to| Allowance { limit, extended_to };
+        for (one, other, expected) in
+            [(of(60, 0), of(5, 0), of(60, 0)), (of(60, 0), of(0, 0), of(0, 0)), (of(60, 900), of(70, 800), of(70, 900))]
+        {
+            assert_eq!(one.longest(other), expected);
+            assert_eq!(other.longest(one), expected);
         }
     }
 
