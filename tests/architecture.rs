@@ -35,6 +35,7 @@ const PURE: &[&str] = &[
     "cli/stacks.rs",
     "front/bypass.rs",
     "front/gate",
+    "front/tls/choice.rs",
     "front/files/path.rs",
     "front/files/range.rs",
     "front/files/conditional.rs",

@@ -115,12 +115,12 @@ fn write(directory: &Path, name: &str, certificate: &str, key: &str) -> Certific
 }
 
 fn load(certificates: Vec<CertificateFiles>, min_version: Version) -> Result<Loaded, Vec<TlsError>> {
-    tls::load(&Settings { certificates, min_version }, SystemTime::now())
+    tls::load(&Settings { certificates, min_version }, None, SystemTime::now())
 }
 
 fn start(certificates: Vec<CertificateFiles>, min_version: Version) -> Front {
     let loaded = load(certificates, min_version).unwrap();
-    Front::start_with(&limits::Settings::default(), Purpose::Https, Some(&loaded.config), 1)
+    Front::start_with(&limits::Settings::default(), Purpose::Https, Some(&loaded.tls), 1)
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn a_handshake_that_does_not_come_is_not_waited_for() {
     let directory = tempfile::tempdir().unwrap();
     let loaded = load(vec![self_signed(directory.path(), &["localhost"])], Version::Tls12).unwrap();
     let limits = limits::Settings { handshake_timeout: Duration::from_millis(200), ..limits::Settings::default() };
-    let front = Front::start_with(&limits, Purpose::Https, Some(&loaded.config), 1);
+    let front = Front::start_with(&limits, Purpose::Https, Some(&loaded.tls), 1);
     for begun in [&b""[..], b"\x16\x03\x01"] {
         let mut socket = TcpStream::connect(front.address).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -277,7 +277,7 @@ fn a_certificate_out_of_date_is_only_warned_about() {
     let loaded = load(vec![files.clone()], Version::Tls12).unwrap();
     assert!(matches!(loaded.warnings[..], [CertificateWarning::Expired { days, .. }] if days > 9000));
     let before = SystemTime::UNIX_EPOCH + Duration::from_secs(3600);
-    let loaded = tls::load(&Settings { certificates: vec![files], min_version: Version::Tls12 }, before).unwrap();
+    let loaded = tls::load(&Settings { certificates: vec![files], min_version: Version::Tls12 }, None, before).unwrap();
     assert!(matches!(loaded.warnings[..], [CertificateWarning::NotYetValid { .. }]));
 }
 

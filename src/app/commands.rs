@@ -4,12 +4,13 @@ use super::reconfigure::Facts;
 use super::signals::Wish;
 use super::upgrade::Step;
 use crate::config::table::{BYPASS_RULE, WORKERS_MAX};
-use crate::control::protocol::{Command, Mode, Number, Reply, Status, Worker};
+use crate::control::protocol::{Certificate, Command, Mode, Number, Reply, Status, Worker};
 use crate::control::server::Handler;
 use crate::front::accept::Placement;
 use crate::front::bypass::Bypass;
 use crate::front::health::Health;
 use crate::front::maintenance::{MESSAGE, Notice};
+use crate::front::tls::Described;
 use crate::supervisor::{Bounds, Demand, Progress, Snapshot};
 use crate::upstream::pool::Pool;
 use arc_swap::ArcSwap;
@@ -98,6 +99,7 @@ impl Commands {
             app: facts.app,
             directory: facts.directory,
             listening: facts.listening,
+            certificates: self.placement.certificates().into_iter().map(certificate).collect(),
             uptime: self.begun.elapsed().as_secs_f64(),
             connections: self.placement.open(),
             generation: snapshot.generation,
@@ -236,6 +238,11 @@ impl Commands {
         self.wish(if quickly { Wish::StopQuickly } else { Wish::StopGracefully })?;
         Ok(done("stopping".to_owned()))
     }
+}
+
+fn certificate(described: Described) -> Certificate {
+    let Described { label, file, not_after, .. } = described;
+    Certificate { names: label, file: file.display().to_string(), not_after: not_after.timestamp() }
 }
 
 fn done(text: String) -> Reply {

@@ -6,7 +6,8 @@ use crate::front::error_pages::ErrorPages;
 use crate::front::files::Files;
 use crate::front::inherited::Inherited;
 use crate::front::listener::Listeners;
-use crate::front::{Address, Audience, Bind, Purpose, tls};
+use crate::front::tls::{self, Tls};
+use crate::front::{Address, Audience, Bind, Purpose};
 use crate::supervisor::python::{self, Interpreter};
 use crate::telemetry::access::AccessLog;
 use std::path::PathBuf;
@@ -19,7 +20,7 @@ pub(super) struct Ground {
     pub(super) python: (PathBuf, String),
     pub(super) files: Files,
     pub(super) error_pages: ErrorPages,
-    pub(super) tls: Option<Arc<rustls::ServerConfig>>,
+    pub(super) tls: Option<Arc<Tls>>,
     pub(super) access: AccessLog,
 }
 
@@ -28,6 +29,8 @@ pub(super) struct Ground {
 pub(super) struct Present {
     pub(super) python: Option<(PathBuf, String)>,
     pub(super) access: Option<AccessLog>,
+    /// Read again all the same; but clients can resume their sessions.
+    pub(super) tls: Option<Arc<Tls>>,
 }
 
 /// Opens everything that can be wrong, and collects all that is. With problems there is nothing.
@@ -45,7 +48,7 @@ pub(super) fn open(settings: &mut Settings, present: Present, problems: &mut Vec
     let tls = match &settings.front.tls {
         // Nothing to load: its absence was reported above.
         Some(tls) if tls.certificates.is_empty() && !problems.is_empty() => None,
-        Some(tls) => collect(tls::load(tls, SystemTime::now()), problems),
+        Some(tls) => collect(tls::load(tls, present.tls.as_deref(), SystemTime::now()), problems),
         None => None,
     };
     let files = collect(Files::open(&settings.front.files), problems);
@@ -68,7 +71,7 @@ pub(super) fn open(settings: &mut Settings, present: Present, problems: &mut Vec
     }
     match (python, files, error_pages, access) {
         (Some(python), Some(files), Some(error_pages), Some(access)) if problems.is_empty() => {
-            Some(Ground { python, files, error_pages, tls: tls.map(|tls| tls.config), access })
+            Some(Ground { python, files, error_pages, tls: tls.map(|loaded| loaded.tls), access })
         }
         _ => None,
     }

@@ -32,6 +32,7 @@ use crate::front::files::Files;
 use crate::front::health::Health;
 use crate::front::pipeline::Pipeline;
 use crate::front::site::Site;
+use crate::front::tls::Watch;
 use crate::roster;
 use crate::supervisor::{self, Demand};
 use crate::telemetry::AccessLog as AccessLogSettings;
@@ -104,8 +105,10 @@ pub fn run(resolved: Resolved, mut origin: Origin) -> Result<(), StartError> {
         health: Arc::clone(&health),
     };
     let placements = (placement, admin_placement);
+    let certificates = ground.tls.as_deref().map(Watch::begin);
+    let (python, tls) = (ground.python, ground.tls);
     let mut running =
-        Running { settings, combined, python: ground.python, access, site, pool, health, placements, facts };
+        Running { settings, combined, python, access, tls, certificates, site, pool, health, placements, facts };
     let ends = (supervisor_end, upstream_end);
     let outcome = runtime.block_on(front.serve((clients, operators), admin, &mut running, ends, origin));
     end_runtime(runtime);

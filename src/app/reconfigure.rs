@@ -14,6 +14,7 @@ use crate::front::accept::Placement;
 use crate::front::health::Health;
 use crate::front::listener::{Listeners, Plan};
 use crate::front::site::Site;
+use crate::front::tls::{Tls, Watch};
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::log;
 use crate::upstream::pool::Pool;
@@ -50,6 +51,9 @@ pub(super) struct Running {
     pub(super) combined: Combined,
     pub(super) python: (PathBuf, String),
     pub(super) access: AccessLog,
+    pub(super) tls: Option<Arc<Tls>>,
+    /// Certificates are read again when their files change.
+    pub(super) certificates: Option<Watch>,
     pub(super) site: Arc<Site>,
     pub(super) pool: Arc<Pool>,
     pub(super) health: Arc<Health>,
@@ -99,6 +103,7 @@ impl Running {
     pub(super) fn read(&self, reread: &Reread) -> JoinHandle<Result<Read, Refusal>> {
         let reread = Arc::clone(reread);
         let (settings, python, access) = (self.settings.clone(), self.python.clone(), self.access.clone());
+        let tls = self.tls.clone();
         tokio::task::spawn_blocking(move || {
             let read = reread().map_err(|errors| Refusal::unread(errors.as_slice().plain()))?;
             let Resolved { settings: mut next, combined, warnings } = read;
@@ -112,7 +117,8 @@ impl Running {
             let same_python = (&next.supervisor.python, &next.supervisor.chdir)
                 == (&settings.supervisor.python, &settings.supervisor.chdir);
             let same_access = next.telemetry.access_log == settings.telemetry.access_log;
-            let present = Present { python: same_python.then_some(python), access: same_access.then_some(access) };
+            let (python, access) = (same_python.then_some(python), same_access.then_some(access));
+            let present = Present { python, access, tls };
             let mut problems = Vec::new();
             let ground = ground::open(&mut next, present, &mut problems);
             Ok(Read { settings: next, combined, ground, problems: StartError { problems } })
@@ -145,6 +151,7 @@ impl Running {
         let Next { settings, combined, ground, plans, .. } = next;
         let front = &settings.front;
         log::set_level(settings.telemetry.level);
+        self.adopt_tls(ground.tls.clone());
         self.placements.0.set_terms(&front.limits, ground.tls.as_ref());
         self.placements.1.set_terms(&front.limits, None);
         self.pool.set_settings(settings.upstream.clone());
@@ -166,6 +173,16 @@ impl Running {
 }
 
 impl Running {
+    fn adopt_tls(&mut self, tls: Option<Arc<Tls>>) {
+        if let (Some(tls), Some(before)) = (&tls, &self.tls) {
+            for line in tls.news_since(before) {
+                tracing::info!("{line}");
+            }
+        }
+        self.certificates = tls.as_deref().map(Watch::begin);
+        self.tls = tls;
+    }
+
     /// Has the front threads accept from new listeners.
     fn open(&self, plans: Option<(Plan, Plan)>) -> io::Result<(Plan, Plan)> {
         let plans = plans.ok_or(io::ErrorKind::AddrInUse)?;

@@ -124,6 +124,8 @@ impl Front {
     async fn stop(&self, (mut clients, mut operators): (Listeners, Listeners), attendant: &mut Attendant<'_>) {
         let leave = attendant.until_leave((&mut clients, &mut operators)).await;
         let is_replaced = leave == Leave::Replaced;
+        // No new one is shown to anybody any more.
+        attendant.running.certificates = None;
         if is_replaced {
             // They ask about the server that takes clients now.
             drop(operators);

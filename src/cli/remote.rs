@@ -6,7 +6,7 @@ use super::stacks;
 use crate::config::duration;
 use crate::control::client::{self, ControlError, Target};
 use crate::control::place;
-use crate::control::protocol::{Command as Order, Mode, Number, Reply, Status};
+use crate::control::protocol::{Certificate, Command as Order, Mode, Number, Reply, Status};
 use crate::supervisor::Bounds;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use std::ffi::OsString;
@@ -131,6 +131,9 @@ fn table(status: &Status) -> String {
     let _ = writeln!(text, "{} in {}, generation {}", status.app, status.directory, status.generation);
     for address in &status.listening {
         let _ = writeln!(text, "listening on {address}");
+    }
+    for Certificate { names, file, not_after } in &status.certificates {
+        let _ = writeln!(text, "certificate for {names} until {not_after} ({file})");
     }
     let _ = writeln!(text, "{} open connections, {} requests wait for a worker\n", status.connections, status.queue);
     if status.maintenance {

@@ -110,6 +110,8 @@ pub struct Status {
     pub app: String,
     pub directory: String,
     pub listening: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<Certificate>,
     pub uptime: f64,
     pub connections: usize,
     /// The load of the application that all workers should be of.
@@ -124,6 +126,16 @@ pub struct Status {
     /// Requests that wait for a worker.
     pub queue: usize,
     pub workers: Vec<Worker>,
+}
+
+/// A certificate that clients are shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// For whom it is.
+    pub names: String,
+    pub file: String,
+    /// Its end, as RFC 3339 writes it.
+    pub not_after: String,
 }
 
 /// One worker.

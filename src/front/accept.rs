@@ -7,6 +7,7 @@ use super::connection::{self, Terms};
 use super::descriptors::{self, Ceiling};
 use super::drain::Shutdown;
 use super::listener::{Closing, Listener, Listeners};
+use super::tls::{Described, Tls};
 use super::transport::{DetachedSocket, Socket};
 use super::{Address, Answer, Purpose};
 use arc_swap::ArcSwap;
@@ -88,7 +89,7 @@ pub fn front_threads(
     listeners: &Listeners,
     threads: usize,
     limits: &super::limits::Settings,
-    tls: Option<&Arc<rustls::ServerConfig>>,
+    tls: Option<&Arc<Tls>>,
     shutdown: &Shutdown,
 ) -> io::Result<(Vec<FrontThread>, Arc<Placement>)> {
     let (desks, inboxes): (Vec<_>, Vec<_>) = (0..threads.max(1))
@@ -126,8 +127,13 @@ impl Placement {
         self.desks.iter().map(|desk| desk.open.load(Ordering::Relaxed)).sum()
     }
 
+    /// The certificates that new connections are shown.
+    pub fn certificates(&self) -> Vec<Described> {
+        self.terms.load().tls.as_ref().map(|tls| tls.certificates()).unwrap_or_default()
+    }
+
     /// From now on these hold for new connections.
-    pub fn set_terms(&self, limits: &super::limits::Settings, tls: Option<&Arc<rustls::ServerConfig>>) {
+    pub fn set_terms(&self, limits: &super::limits::Settings, tls: Option<&Arc<Tls>>) {
         self.terms.store(Arc::new(Terms { limits: limits.clone(), tls: tls.cloned() }));
     }
 

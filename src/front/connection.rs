@@ -10,6 +10,7 @@ use super::incoming::Incoming;
 use super::inspect::http1::Http1Stream;
 use super::inspect::http2::Http2Stream;
 use super::rescue::{self, Asker, Failure};
+use super::tls::Tls;
 use super::transport::{Socket, Transport};
 use super::{Address, Answer, ConnectionInfo, Purpose, limits, redirect};
 use bytes::BytesMut;
@@ -37,7 +38,7 @@ const LAST_CHANCE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Terms {
     pub(super) limits: limits::Settings,
-    pub(super) tls: Option<Arc<rustls::ServerConfig>>,
+    pub(super) tls: Option<Arc<Tls>>,
 }
 
 /// A connection as it came in.
@@ -122,7 +123,7 @@ async fn secure(socket: Socket, terms: &Terms, shutdown: &mut Shutdown) -> Resul
             Some(byte) if byte.is_ascii_alphabetic() => return Err(explain_https(socket).await),
             _ => return Err(ConnectionError::NotTls),
         }
-        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::clone(tls));
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::clone(tls.config()));
         acceptor.accept(socket).await.map_err(ConnectionError::Handshake)
     };
     let last_chance = async {

@@ -9,6 +9,7 @@ use monoceros::front::incoming::Incoming;
 use monoceros::front::intake::IntakeError;
 use monoceros::front::listener::Listeners;
 use monoceros::front::rescue::{self, Asker, Failure};
+use monoceros::front::tls::Tls;
 use monoceros::front::upgrade::Upgrade;
 use monoceros::front::{Address, Answer, Bind, BindAddress, ConnectionInfo, Purpose, accept, limits};
 use std::fmt::Write as _;
@@ -122,7 +123,7 @@ impl Front {
     pub(crate) fn start_with(
         limits: &limits::Settings,
         purpose: Purpose,
-        tls: Option<&Arc<rustls::ServerConfig>>,
+        tls: Option<&Arc<Tls>>,
         threads: usize,
     ) -> Self {
         let bind = Bind { address: BindAddress::Tcp("127.0.0.1:0".parse().unwrap()), purpose };

@@ -2,14 +2,18 @@
 
 use super::CertificateFiles;
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
+use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+const DAY: i64 = 86_400;
 
 /// What is wrong with a certificate or key file.
 #[derive(Debug, thiserror::Error)]
@@ -59,27 +63,93 @@ fn hint(looks: Looks) -> &'static str {
 /// Allowed, but the operator should know.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CertificateWarning {
-    #[error("the certificate in {} expired {days} days ago: clients will refuse it", file.display())]
+    #[error("the certificate in {} expired {} ago: clients will refuse it", file.display(), in_days(*.days))]
     Expired { file: PathBuf, days: u64 },
     #[error("the certificate in {} is not valid yet: is this machine's clock right?", file.display())]
     NotYetValid { file: PathBuf },
+    #[error("the certificate for {label} in {} ends in {}, on {end}: is it going to be renewed?", file.display(), in_days(*.days))]
+    EndsSoon { file: PathBuf, label: String, days: u64, end: Moment },
+}
+
+fn in_days(days: u64) -> String {
+    if days == 1 { "1 day".to_owned() } else { format!("{days} days") }
+}
+
+/// From when to when a certificate is valid, in seconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Validity {
+    pub(super) not_before: i64,
+    pub(super) not_after: i64,
+}
+
+impl Validity {
+    /// Days before the end that are worth a warning; a third of the life of a certificate that lives shorter.
+    const SOON_DAYS: i64 = 14;
+
+    /// So long before its end a certificate should have been renewed.
+    fn margin(self) -> i64 {
+        ((self.not_after - self.not_before) / 3).clamp(0, Self::SOON_DAYS * DAY)
+    }
+
+    pub(super) fn warning(self, file: &Path, label: &str, now: i64) -> Option<CertificateWarning> {
+        let (left, file) = (self.not_after - now, file.to_owned());
+        if left < 0 {
+            Some(CertificateWarning::Expired { file, days: (left / DAY).unsigned_abs() })
+        } else if now < self.not_before {
+            Some(CertificateWarning::NotYetValid { file })
+        } else if left < self.margin() {
+            let days = (left / DAY).unsigned_abs();
+            Some(CertificateWarning::EndsSoon { file, label: label.to_owned(), days, end: Moment(self.not_after) })
+        } else {
+            None
+        }
+    }
+}
+
+/// Seconds since 1970, shown as a date: `2026-12-24 23:59 UTC`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment(pub i64);
+
+impl Moment {
+    /// As other programs read it (RFC 3339).
+    pub fn timestamp(self) -> String {
+        jiff::Timestamp::from_second(self.0).unwrap_or(jiff::Timestamp::MAX).to_string()
+    }
+}
+
+impl fmt::Display for Moment {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::from_second(self.0) {
+            Ok(moment) => write!(formatter, "{} UTC", moment.strftime("%Y-%m-%d %H:%M")),
+            // Certificates may name the year 9999 and more (RFC 5280 §4.1.2.5): no end.
+            Err(_) => formatter.write_str("the end of time"),
+        }
+    }
+}
+
+pub(super) fn seconds(time: SystemTime) -> i64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs().cast_signed()
 }
 
 /// A usable certificate.
+#[derive(Debug)]
 pub(super) struct Certificate {
     pub(super) key: Arc<CertifiedKey>,
     /// DNS names of the subject alternative names, in lower case.
     pub(super) names: Vec<String>,
-    pub(super) warning: Option<CertificateWarning>,
-    /// Seconds since 1970.
-    pub(super) not_after: i64,
+    /// For whom it is, as the log says it.
+    pub(super) label: String,
+    pub(super) validity: Validity,
 }
 
-pub(super) fn load(
-    files: &CertificateFiles,
-    provider: &Arc<CryptoProvider>,
-    now: SystemTime,
-) -> Result<Certificate, CertificateError> {
+impl Certificate {
+    /// The server's own certificate, DER.
+    pub(super) fn leaf(&self) -> &[u8] {
+        self.key.cert.first().map_or(&[], |leaf| leaf.as_ref())
+    }
+}
+
+pub(super) fn load(files: &CertificateFiles, provider: &Arc<CryptoProvider>) -> Result<Certificate, CertificateError> {
     let chain = read_chain(&files.certificate)?;
     let key = read_key(&files.key)?;
     let parsed = chain
@@ -88,8 +158,9 @@ pub(super) fn load(
         .map(|(index, der)| parse(der, &files.certificate, index + 1))
         .collect::<Result<Vec<_>, _>>()?;
     let names = dns_names(&parsed[0]);
-    let not_after = parsed[0].validity().not_after.timestamp();
-    let warning = validity_warning(&parsed[0], &files.certificate, now);
+    let label = label(&parsed[0], &names);
+    let validity = parsed[0].validity();
+    let validity = Validity { not_before: validity.not_before.timestamp(), not_after: validity.not_after.timestamp() };
     let order = first_out_of_order(&parsed);
 
     let key = provider
@@ -116,7 +187,7 @@ pub(super) fn load(
     if let Some(index) = order {
         return Err(CertificateError::BrokenChain { file: files.certificate.clone(), position: index + 1 });
     }
-    Ok(Certificate { key: Arc::new(CertifiedKey::new(chain, key)), names, warning, not_after })
+    Ok(Certificate { key: Arc::new(CertifiedKey::new(chain, key)), names, label, validity })
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, CertificateError> {
@@ -130,7 +201,7 @@ fn read_chain(file: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateEr
         chain.push(certificate.map_err(|error| CertificateError::BrokenCertificate {
             file: file.to_owned(),
             position: chain.len() + 1,
-            reason: error.to_string(),
+            reason: pem_reason(error),
         })?);
     }
     if chain.is_empty() {
@@ -147,11 +218,17 @@ fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {
         return Err(CertificateError::EncryptedKey { file: file.to_owned() });
     }
     PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| match error {
-        rustls::pki_types::pem::Error::NoItemsFound => {
-            CertificateError::NoKey { file: file.to_owned(), looks: look(&bytes) }
-        }
-        error => CertificateError::UnsupportedKey { file: file.to_owned(), reason: error.to_string() },
+        pem::Error::NoItemsFound => CertificateError::NoKey { file: file.to_owned(), looks: look(&bytes) },
+        error => CertificateError::UnsupportedKey { file: file.to_owned(), reason: pem_reason(error) },
     })
+}
+
+fn pem_reason(error: pem::Error) -> String {
+    match error {
+        // It would show its mark as a list of numbers.
+        pem::Error::MissingSectionEnd { .. } => "its end is missing".to_owned(),
+        error => error.to_string(),
+    }
 }
 
 fn look(bytes: &[u8]) -> Looks {
@@ -191,21 +268,64 @@ fn dns_names(certificate: &X509Certificate<'_>) -> Vec<String> {
     names.collect()
 }
 
-fn validity_warning(certificate: &X509Certificate<'_>, file: &Path, now: SystemTime) -> Option<CertificateWarning> {
-    let now = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs().cast_signed();
-    let validity = certificate.validity();
-    let late = now - validity.not_after.timestamp();
-    if late > 0 {
-        Some(CertificateWarning::Expired { file: file.to_owned(), days: late.unsigned_abs() / 86_400 })
-    } else if now < validity.not_before.timestamp() {
-        Some(CertificateWarning::NotYetValid { file: file.to_owned() })
-    } else {
-        None
+/// A few of its names; without one an address, or what the subject is called.
+fn label(certificate: &X509Certificate<'_>, names: &[String]) -> String {
+    const SHOWN: usize = 3;
+    match names {
+        [] => {
+            let address = certificate.subject_alternative_name().ok().flatten().and_then(|extension| {
+                extension.value.general_names.iter().find_map(|name| match name {
+                    GeneralName::IPAddress(bytes) => address(bytes),
+                    _ => None,
+                })
+            });
+            let common_name = || {
+                let mut names = certificate.subject().iter_common_name();
+                names.next().and_then(|name| name.as_str().ok()).map(str::to_owned)
+            };
+            address.map(|address| address.to_string()).or_else(common_name).unwrap_or_else(|| "nobody".to_owned())
+        }
+        few if few.len() <= SHOWN => few.join(", "),
+        many => format!("{} and {} more", many[..SHOWN].join(", "), many.len() - SHOWN),
     }
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let four = || <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from);
+    four().or_else(|| <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from))
 }
 
 /// The first certificate that is not the issuer of the one before it. TLS 1.3 clients sort a chain themselves,
 /// older ones fail on it: with a browser it works and with `curl` it does not.
 fn first_out_of_order(chain: &[X509Certificate<'_>]) -> Option<usize> {
     (1..chain.len()).find(|&index| chain[index - 1].issuer() != chain[index].subject())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_is_announced_in_time() {
+        let ninety = Validity { not_before: 0, not_after: 90 * DAY };
+        let week = Validity { not_before: 0, not_after: 6 * DAY };
+        let rows = [
+            (ninety, 0, ""),
+            (ninety, 75 * DAY, ""),
+            (ninety, 77 * DAY, "for a in f ends in 13 days, on 1970-04-01 00:00 UTC"),
+            (ninety, 90 * DAY, "ends in 0 days"),
+            (ninety, 92 * DAY, "in f expired 2 days ago"),
+            (ninety, -1, "not valid yet"),
+            // One that lives for six days is not worth a warning all its life.
+            (week, DAY, ""),
+            (week, 5 * DAY, "ends in 1 day,"),
+        ];
+        for (validity, now, expected) in rows {
+            let text = validity.warning(Path::new("f"), "a", now).map(|warning| warning.to_string());
+            match text {
+                Some(text) => assert!(!expected.is_empty() && text.contains(expected), "{now}: {text}"),
+                None => assert_eq!(expected, "", "{now}"),
+            }
+        }
+    }
 }

@@ -7,12 +7,10 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 const VALID_DAYS: i64 = 90;
-/// A certificate that ends sooner is replaced.
-const RENEW_BEFORE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Why no development certificate could be made.
 #[derive(Debug, thiserror::Error)]
@@ -26,8 +24,8 @@ pub enum DevelopmentCertificateError {
 }
 
 /// A certificate for `localhost`, `127.0.0.1` and `::1`, valid for 90 days, in `localhost.pem` and `localhost-key.pem`
-/// (mode 0600) of the directory, which is made if need be. One that is still good for a day is used again, so that a
-/// browser asks for its exception only once.
+/// (mode 0600) of the directory, which is made if need be. One that does not end soon is used again, so that a browser asks
+/// for its exception only once.
 pub fn development_certificate(directory: &Path) -> Result<CertificateFiles, DevelopmentCertificateError> {
     let files =
         CertificateFiles { certificate: directory.join("localhost.pem"), key: directory.join("localhost-key.pem") };
@@ -44,10 +42,9 @@ pub fn development_certificate(directory: &Path) -> Result<CertificateFiles, Dev
 }
 
 fn is_good(files: &CertificateFiles) -> bool {
-    let now = SystemTime::now();
-    let loaded = certificate::load(files, &Arc::new(aws_lc_rs::default_provider()), now);
-    let soon = (now + RENEW_BEFORE).duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs().cast_signed();
-    loaded.is_ok_and(|certificate| certificate.warning.is_none() && certificate.not_after > soon)
+    let now = certificate::seconds(SystemTime::now());
+    let loaded = certificate::load(files, &Arc::new(aws_lc_rs::default_provider()));
+    loaded.is_ok_and(|certificate| certificate.validity.warning(&files.certificate, "", now).is_none())
 }
 
 fn parameters() -> Result<CertificateParams, DevelopmentCertificateError> {
