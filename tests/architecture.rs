@@ -36,6 +36,7 @@ const PURE: &[&str] = &[
     "front/bypass.rs",
     "front/gate",
     "front/tls/choice.rs",
+    "front/tls/rules.rs",
     "front/files/path.rs",
     "front/files/range.rs",
     "front/files/conditional.rs",

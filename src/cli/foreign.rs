@@ -190,8 +190,14 @@ const FOREIGN: &[Foreign] = &[
          server's user only",
     ),
     both(&["--ssl-version"], "write --tls-min-version 1.2 or 1.3"),
-    gunicorn(&["--ciphers"], "leave it out: only ciphers that are safe today are offered"),
-    uvicorn(&["--ssl-ciphers"], "leave it out: only ciphers that are safe today are offered"),
+    gunicorn(
+        &["--ciphers"],
+        "leave it out, or write --tls-ciphers modern: only ciphers that are safe today are offered",
+    ),
+    uvicorn(
+        &["--ssl-ciphers"],
+        "leave it out, or write --tls-ciphers modern: only ciphers that are safe today are offered",
+    ),
     gunicorn(&["--cert-reqs", "--ca-certs"], "certificates of clients are not asked for yet"),
     uvicorn(&["--ssl-cert-reqs", "--ssl-ca-certs"], "certificates of clients are not asked for yet"),
     gunicorn(&["--suppress-ragged-eofs", "--do-handshake-on-connect"], "leave it out: it is a setting of Python's ssl"),

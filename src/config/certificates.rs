@@ -2,7 +2,7 @@
 
 use super::definition::Key;
 use super::error::{ConfigError, Problem};
-use super::layer::Given;
+use super::layer::{Given, Origin};
 use super::reader::Reader;
 use crate::front::tls::{self, CertificateFiles, Version};
 use std::path::PathBuf;
@@ -19,14 +19,28 @@ pub(super) struct Certificates {
 
 /// Reads the TLS options; `None` when nothing asks for TLS.
 pub(super) fn read(reader: &mut Reader<'_>) -> Option<Certificates> {
-    let min_version = match reader.word(Key::TlsMinVersion) {
-        "1.3" => Version::Tls13,
-        _ => Version::Tls12,
-    };
+    let min_version = min_version(reader);
+    let hsts = reader.one(Key::Hsts).and_then(|given| {
+        let parsed = tls::hsts(&given.text);
+        parsed.map_err(|hint| reader.invalid(Key::Hsts, given, Some(hint.to_owned()))).ok()
+    });
     let development = reader.switch(Key::DevCert).then(|| reader.path(DEVELOPMENT_DIRECTORY));
     let certificates = pair(reader);
     let asked = development.is_some() || !reader.all(Key::TlsCert).is_empty();
-    asked.then_some(Certificates { settings: tls::Settings { certificates, min_version }, development })
+    asked.then_some(Certificates { settings: tls::Settings { certificates, min_version, hsts }, development })
+}
+
+/// The modern policy is nothing but TLS 1.3.
+fn min_version(reader: &mut Reader<'_>) -> Version {
+    let (version, is_modern) = (reader.word(Key::TlsMinVersion), reader.word(Key::TlsCiphers) == "modern");
+    if let Some(given) = reader.one(Key::TlsMinVersion)
+        && is_modern
+        && version == "1.2"
+        && given.origin != Origin::Default
+    {
+        reader.invalid(Key::TlsMinVersion, given, Some("--tls-ciphers modern is for TLS 1.3 only".to_owned()));
+    }
+    if is_modern || version == "1.3" { Version::Tls13 } else { Version::Tls12 }
 }
 
 /// Which key belongs to which certificate: one for each, in order; or one for each certificate whose own file holds none.

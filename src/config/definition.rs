@@ -57,6 +57,8 @@ pub enum Key {
     TlsCert,
     TlsKey,
     TlsMinVersion,
+    TlsCiphers,
+    Hsts,
     DevCert,
     Backlog,
     FrontThreads,

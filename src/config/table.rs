@@ -77,6 +77,7 @@ const fn switch(key: Key, path: &'static str, name: &'static str, opposite: &'st
 const APPLICATION_FORM: Kind = Kind::Text("module, module:attribute or module:factory()");
 const DIRECTORY: Kind = Kind::Text("an existing directory");
 const PEM_FILE: Kind = Kind::Text("an existing PEM file");
+const HSTS_FORM: Kind = Kind::Text("seconds, then ; includeSubDomains and ; preload if wanted");
 const REQUEST_TARGET: Kind = Kind::Text("a path that begins with a slash, with a query if wanted");
 const PATH_PREFIX: Kind = Kind::Text("a path that begins with a slash");
 
@@ -315,6 +316,15 @@ const LISTENING: &[Definition] = &[
         .default("1.2")
         .meaning("Oldest TLS version: 1.2 or 1.3")
         .peer("nginx: ssl_protocols"),
+    option(Key::TlsCiphers, "tls.ciphers", "tls-ciphers", "POLICY", Kind::Choice(&["intermediate", "modern"]))
+        .default("intermediate")
+        .meaning("Policy of Mozilla's guide: intermediate, without its ciphers for very old clients, or modern, TLS 1.3 only")
+        .peer("nginx: ssl_ciphers"),
+    option(Key::Hsts, "tls.hsts", "hsts", "SECONDS", HSTS_FORM)
+        .bare("31536000")
+        .example("31536000; includeSubDomains")
+        .meaning("Tell browsers to come over TLS only, for a year if no time is given; hard to take back")
+        .peer("nginx: add_header Strict-Transport-Security"),
     switch(Key::DevCert, "tls.dev_cert", "dev-cert", "no-dev-cert")
         .meaning("Serve TLS with a self-signed certificate for localhost, made and kept in certs/"),
     option(Key::Backlog, "server.backlog", "backlog", "N", count(1, 65_535))

@@ -10,7 +10,7 @@ use super::incoming::Incoming;
 use super::inspect::http1::Http1Stream;
 use super::inspect::http2::Http2Stream;
 use super::rescue::{self, Asker, Failure};
-use super::tls::Tls;
+use super::tls::{self, Tls};
 use super::transport::{Socket, Transport};
 use super::{Address, Answer, ConnectionInfo, Purpose, limits, redirect};
 use bytes::BytesMut;
@@ -98,9 +98,12 @@ async fn converse<A: Answer>(
         },
     };
     let info = Arc::new(ConnectionInfo { peer, local, tls: transport.tls_info() });
+    let server_name = info.tls.as_ref().map(|tls| tls.server_name.as_deref());
+    let rules = server_name.and_then(|name| terms.tls.as_ref()?.rules(name));
     let service = Service {
         answer,
         info,
+        rules,
         ledger: Arc::new(Ledger::default()),
         purpose: origin.purpose,
         keep_alive_requests: u64::from(terms.limits.keep_alive_requests),
@@ -234,6 +237,8 @@ async fn serve_http1<A: Answer>(
 pub(super) struct Service<A> {
     answer: Arc<A>,
     info: Arc<ConnectionInfo>,
+    /// Of this TLS connection.
+    rules: Option<Arc<tls::Rules>>,
     pub(super) ledger: Arc<Ledger>,
     purpose: Purpose,
     keep_alive_requests: u64,
@@ -248,6 +253,7 @@ impl<A> Clone for Service<A> {
         Self {
             answer: Arc::clone(&self.answer),
             info: Arc::clone(&self.info),
+            rules: self.rules.clone(),
             ledger: Arc::clone(&self.ledger),
             purpose: self.purpose,
             keep_alive_requests: self.keep_alive_requests,
@@ -271,6 +277,9 @@ impl<A: Answer> Service<A> {
             }
             _ => self.examined(request).await,
         };
+        if let Some(rules) = &self.rules {
+            rules.complete(response.headers_mut());
+        }
         if http1 {
             let tunnel = response.status() == StatusCode::SWITCHING_PROTOCOLS;
             // A tunnel is the last of its connection anyway, and its `Connection` has to say `Upgrade`.
@@ -296,6 +305,9 @@ impl<A: Answer> Service<A> {
         let sized = meaning::check_size(&parts, self.head);
         if let Err(refusal) = sized.and_then(|()| meaning::examine(&mut parts, self.info.tls.is_some())) {
             return self.turn_away(&parts, refusal, asker);
+        }
+        if self.rules.as_ref().is_some_and(|rules| rules.is_misdirected(&parts.headers)) {
+            return self.turn_away(&parts, Refusal::Misdirected, asker);
         }
         if let Purpose::RedirectToHttps { port } = self.purpose {
             let response = redirect::to_https(&parts, port);

@@ -229,6 +229,7 @@ fn refused(refusal: Refusal) -> StatusCode {
         Refusal::TransferCoding | Refusal::Protocol => StatusCode::NOT_IMPLEMENTED,
         Refusal::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
         Refusal::HeaderTimeout => StatusCode::REQUEST_TIMEOUT,
+        Refusal::Misdirected => StatusCode::MISDIRECTED_REQUEST,
         _ => StatusCode::BAD_REQUEST,
     }
 }

@@ -13,6 +13,7 @@ import pytest
 from harness import Server, eventually
 from harness.certificate import Certificate, make_certificate
 from harness.load import Load
+from harness.raw import RawConnection
 from harness.server import PROGRAM
 
 
@@ -77,7 +78,7 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Site]:
 def server(sites: dict[str, Site], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     control = tmp_path_factory.mktemp("control") / "control.sock"
     flags = [flag for site in sites.values() for flag in site.flags]
-    with Server("plain_wsgi:app", *flags, "--control-socket", control, binds=["https://127.0.0.1:0"]) as server:
+    with Server("plain_wsgi:app", *flags, "--control-socket", control, "--hsts", binds=["https://127.0.0.1:0"]) as server:
         server.control = control
         yield server
 
@@ -179,3 +180,18 @@ def test_hup_uses_it_at_once_and_sessions_are_resumed(server: Server, sites: dic
     eventually(lambda: server.log().count("reload: generation") > before and "serves" in server.log(), "a reload")
     eventually(lambda: shown(server, site.name) == expected, "the new certificate")
     assert resumed(session)[0]
+
+
+def test_a_host_of_another_certificate_is_misdirected(server: Server, sites: dict[str, Site]) -> None:
+    def status(name: str | None, host: str) -> int:
+        with RawConnection(server.https_url, tls=anybody(), name=name) as connection:
+            connection.send(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")
+            answer = connection.response()
+            assert answer.header("strict-transport-security") == "max-age=31536000"
+            return answer.status
+
+    assert status("certbot.test", "certbot.test:8443") == 200
+    assert status("certbot.test", "kubernetes.test") == 421
+    assert status("certbot.test", "unknown.test") == 200
+    assert status("unknown.test", "localhost") == 200
+    assert status("unknown.test", "kubernetes.test") == 421

@@ -84,6 +84,8 @@ pub enum Refusal {
     HostInvalid,
     #[error("Host names another host than the request target")]
     HostMismatch,
+    #[error("this host has another certificate than this connection; ask on a new one")]
+    Misdirected,
     #[error("the path is malformed: {0}")]
     Path(#[from] path::PathError),
     #[error("the method {method} is not allowed")]

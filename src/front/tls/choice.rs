@@ -35,6 +35,12 @@ impl Choice {
         server_name.and_then(|name| self.of(name)).unwrap_or(Self::DEFAULT)
     }
 
+    /// A client that has asked for `server_name` asks for a host whose certificate it has not been shown.
+    pub(super) fn is_elsewhere(&self, server_name: &str, host: &str) -> bool {
+        let shown = self.candidates(Some(server_name));
+        self.of(host).is_some_and(|wanted| !wanted.iter().any(|index| shown.contains(index)))
+    }
+
     fn of(&self, name: &str) -> Option<&[usize]> {
         let name = name.trim_end_matches('.').to_ascii_lowercase();
         let parent = || name.split_once('.').and_then(|(_, parent)| self.wildcard.get(parent));

@@ -3,14 +3,18 @@
 mod certificate;
 mod choice;
 mod development;
+mod rules;
 mod shelf;
 mod watch;
 
 pub use certificate::{CertificateError, CertificateWarning, Moment};
 pub use development::{DevelopmentCertificateError, development_certificate};
+pub(super) use rules::Rules;
+pub use rules::hsts;
 pub use shelf::Described;
 pub use watch::Watch;
 
+use http::HeaderValue;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::server::ServerSessionMemoryCache;
@@ -28,6 +32,8 @@ pub struct Settings {
     /// At least one; the first one serves clients that send no name, or an unknown one.
     pub certificates: Vec<CertificateFiles>,
     pub min_version: Version,
+    /// What browsers are told about coming again ([`hsts`]).
+    pub hsts: Option<HeaderValue>,
 }
 
 /// A certificate chain with its key, both PEM.
@@ -60,6 +66,7 @@ pub enum TlsError {
 pub struct Tls {
     config: Arc<ServerConfig>,
     shelf: Arc<Shelf>,
+    hsts: Option<HeaderValue>,
 }
 
 /// Everything read and checked, with what is allowed but worth a line in the log.
@@ -101,12 +108,19 @@ pub fn load(settings: &Settings, before: Option<&Tls>, now: SystemTime) -> Resul
     };
     let config = Arc::new(build().map_err(|error| vec![error.into()])?);
     let warnings = shelf.warnings(certificate::seconds(now));
-    Ok(Loaded { tls: Arc::new(Tls { config, shelf }), warnings })
+    Ok(Loaded { tls: Arc::new(Tls { config, shelf, hsts: settings.hsts.clone() }), warnings })
 }
 
 impl Tls {
     pub(super) fn config(&self) -> &Arc<ServerConfig> {
         &self.config
+    }
+
+    /// What holds for the requests of a client that has asked for this name; mostly nothing does. Who has named nobody
+    /// may ask for every host: there is no other name it could have seen a certificate for.
+    pub(super) fn rules(&self, server_name: Option<&str>) -> Option<Arc<Rules>> {
+        let names = server_name.and_then(|name| Some((name.to_owned(), self.shelf.choice()?)));
+        (names.is_some() || self.hsts.is_some()).then(|| Arc::new(Rules { hsts: self.hsts.clone(), names }))
     }
 
     /// The certificates in use.

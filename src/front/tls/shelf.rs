@@ -33,7 +33,7 @@ struct Place {
 #[derive(Debug)]
 struct HandsOut {
     keys: Vec<Arc<CertifiedKey>>,
-    choice: Choice,
+    choice: Arc<Choice>,
 }
 
 /// A certificate as the operator sees it.
@@ -109,6 +109,12 @@ impl Shelf {
         self.places().iter().map(Place::describe).collect()
     }
 
+    /// Which certificate is for which name now, where there are several.
+    pub(super) fn choice(&self) -> Option<Arc<Choice>> {
+        let hands_out = self.hands_out.load();
+        (hands_out.keys.len() > 1).then(|| Arc::clone(&hands_out.choice))
+    }
+
     pub(super) fn warnings(&self, now: i64) -> Vec<CertificateWarning> {
         let places = self.places();
         places
@@ -176,7 +182,7 @@ impl HandsOut {
         let certificates = || places.iter().map(|place| &place.certificate);
         Self {
             keys: certificates().map(|certificate| Arc::clone(&certificate.key)).collect(),
-            choice: Choice::new(certificates().map(|certificate| certificate.names.as_slice())),
+            choice: Arc::new(Choice::new(certificates().map(|certificate| certificate.names.as_slice()))),
         }
     }
 }
