@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use http::HeaderValue;
 use monoceros::config::definition::{Default as Unset, Key, Kind};
 use monoceros::config::error::ConfigError;
 use monoceros::config::layer::{Environment, Given, Layer, Origin};
@@ -9,7 +10,9 @@ use monoceros::config::table::options;
 use monoceros::config::{
     self, Disk, DiskEntry, Obstacle, Resolved, Settings, Sources, Surroundings, file, reference, show,
 };
-use monoceros::front::{BindAddress, Purpose, limits};
+use monoceros::front::files::cache_control::IMMUTABLE;
+use monoceros::front::files::open::Symlinks;
+use monoceros::front::{BindAddress, Purpose, files, limits};
 use monoceros::{telemetry, upstream};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -70,6 +73,7 @@ fn messages(errors: &[ConfigError]) -> Vec<String> {
 fn defaults_are_those_of_the_components() {
     let settings = settings(&[]);
     assert_eq!(settings.front.limits, limits::Settings::default());
+    assert_eq!(settings.front.files, files::Settings::default());
     assert_eq!(settings.upstream, upstream::Settings::default());
     assert_eq!(settings.telemetry.level, telemetry::Level::default());
     assert_eq!(settings.telemetry.access_log, telemetry::AccessLog::default());
@@ -131,6 +135,8 @@ fn all_mistakes_are_reported_at_once() {
         (Key::Bind, &["1.2.3", "https://:443", ":80", ":80"]),
         (Key::Workers, &["0"]),
         (Key::StaticDir, &["missing", "static=static", "/media=site.pem", "/media=static"]),
+        (Key::StaticCache, &["*.css", "*.css=forever", "=1h"]),
+        (Key::StaticType, &["md=text/markdown", ".md=text"]),
         (Key::TlsKey, &["site.key"]),
         (Key::Timeout, &["1.5s"]),
         (Key::Env, &["=x"]),
@@ -154,6 +160,11 @@ fn all_mistakes_are_reported_at_once() {
         "invalid value for static-dir: \"static=static\" [--static-dir on the command line]",
         "static-dir: /srv/site.pem is not a directory [--static-dir on the command line]",
         "two directories for the URL /media [--static-dir on the command line]",
+        "invalid value for static-cache: \"*.css\" [--static-cache on the command line]",
+        "invalid value for static-cache: \"*.css=forever\" [--static-cache on the command line]",
+        "invalid value for static-cache: \"=1h\" [--static-cache on the command line]",
+        "invalid value for static-type: \"md=text/markdown\" [--static-type on the command line]",
+        "invalid value for static-type: \".md=text\" [--static-type on the command line]",
         "invalid value for timeout: \"1.5s\" [--timeout on the command line]",
     ];
     assert_eq!(messages(&errors), expected);
@@ -299,6 +310,10 @@ fn a_certificate_turns_addresses_to_tls() {
 fn values_become_what_the_components_want() {
     let settings = settings(&[
         (Key::StaticDir, &["static", "/=static", "/media/=./static"]),
+        (Key::StaticCache, &["/a=b/*.css=1m30s", "*.js=immutable", "*=none"]),
+        (Key::StaticType, &[".HTML=text/html; charset=latin-1"]),
+        (Key::StaticSymlinks, &["owner"]),
+        (Key::StaticPrecompressed, &["false"]),
         (Key::StreamRequest, &["/upload/", "/"]),
         (Key::RootPath, &["/shop/"]),
         (Key::Python, &["python3.12"]),
@@ -311,6 +326,12 @@ fn values_become_what_the_components_want() {
     let mounts: Vec<_> = settings.front.files.mounts.iter().map(|mount| mount.url.as_str()).collect();
     assert_eq!(mounts, ["/static", "/", "/media"]);
     assert!(settings.front.files.mounts.iter().all(|mount| mount.directory == Path::new("/srv/static")));
+    let files = &settings.front.files;
+    let rules: Vec<_> = files.cache.iter().map(|rule| (&rule.pattern[..], rule.value.as_ref())).collect();
+    let (time, immutable) = (HeaderValue::from_static("max-age=90"), IMMUTABLE);
+    assert_eq!(rules, [("/a=b/*.css", Some(&time)), ("*.js", Some(&immutable)), ("*", None)]);
+    assert_eq!((&files.types[0].ending[..], files.types.len()), (".html", 1));
+    assert_eq!((files.symlinks, files.precompressed), (Symlinks::Owner, false));
     assert_eq!(settings.upstream.stream_request, ["/upload", "/"]);
     assert_eq!(settings.supervisor.app.root_path, "/shop");
     assert_eq!(settings.supervisor.python.as_deref(), Some(Path::new("python3.12")));

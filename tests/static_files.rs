@@ -4,6 +4,8 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 use http_body_util::BodyExt as _;
 use monoceros::front::body::{Body, BodyError};
+use monoceros::front::files::cache_control::{IMMUTABLE, Rule};
+use monoceros::front::files::media_type::Custom;
 use monoceros::front::files::{FileSetupError, Files, Mount, Outcome, Settings};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use std::fs;
@@ -59,7 +61,7 @@ impl Site {
         symlink("nowhere", root.join("dangling.txt")).unwrap();
         mknodat(CWD, root.join("fifo"), FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
         let mounts = urls.iter().map(|url| mount(url, &root)).collect();
-        let files = Files::open(&Settings { mounts }).unwrap();
+        let files = Files::open(&Settings { mounts, ..Settings::default() }).unwrap();
         Self { place, files }
     }
 
@@ -330,6 +332,155 @@ async fn a_file_cut_while_it_is_sent_breaks_the_connection_off() {
     assert_eq!(received, first.len() + 10);
 }
 
+/// Files with encoded siblings; the content of a sibling is its name.
+fn encoded(settings: Settings) -> Site {
+    let place = tempfile::tempdir().unwrap();
+    let now = SystemTime::now();
+    let (hour, second) = (Duration::from_hours(1), Duration::from_secs(1));
+    let write = |name: &str, age: Duration| {
+        fs::write(place.path().join(name), name).unwrap();
+        let file = fs::File::options().write(true).open(place.path().join(name)).unwrap();
+        file.set_modified(now - age).unwrap();
+    };
+    for name in ["all.css", "all.css.br", "all.css.zst", "all.css.gz", "one.js", "one.js.gz", "none.txt", "photo.jpg"] {
+        write(name, hour);
+    }
+    write("photo.jpg.br", hour);
+    write("stale.css", hour);
+    write("stale.css.br", hour * 2);
+    write("stale.css.gz", hour + second);
+    write("only.css.gz", hour);
+    fs::create_dir(place.path().join("none.txt.br")).unwrap();
+    symlink("/etc/passwd", place.path().join("none.txt.gz")).unwrap();
+    let mounts = vec![mount("/static", place.path())];
+    Site { files: Files::open(&Settings { mounts, ..settings }).unwrap(), place }
+}
+
+#[tokio::test]
+async fn encoded_siblings_are_sent_to_those_who_take_them() {
+    let site = encoded(Settings::default());
+    let browser = "gzip, deflate, br, zstd";
+    // File, Accept-Encoding, Content-Encoding and content of the answer, whether it varies.
+    let cases = [
+        ("all.css", browser, Some("br"), "all.css.br", true),
+        ("all.css", "gzip, zstd", Some("zstd"), "all.css.zst", true),
+        ("all.css", "gzip", Some("gzip"), "all.css.gz", true),
+        ("all.css", "br;q=0.1, gzip", Some("gzip"), "all.css.gz", true),
+        ("all.css", "identity, br;q=0.5", None, "all.css", true),
+        ("all.css", "br;q=0", None, "all.css", true),
+        ("all.css", "", None, "all.css", true),
+        ("one.js", browser, Some("gzip"), "one.js.gz", true),
+        ("one.js", "br", None, "one.js", true),
+        // A directory and a link to the outside are no siblings.
+        ("none.txt", browser, None, "none.txt", true),
+        // A second may be the tool's; an hour is another state of the file.
+        ("stale.css", browser, Some("gzip"), "stale.css.gz", true),
+        // What is compressed already is not looked for.
+        ("photo.jpg", browser, None, "photo.jpg", false),
+        ("all.css.gz", browser, None, "all.css.gz", false),
+    ];
+    for (name, accepted, encoding, body, varies) in cases {
+        let target = format!("/static/{name}");
+        let response = site.get(&target, &[("accept-encoding", accepted)]);
+        assert_eq!(response.status(), 200, "{name} {accepted}");
+        assert_eq!(field(&response, "content-encoding"), encoding, "{name} {accepted}");
+        assert_eq!(field(&response, "vary"), varies.then_some("accept-encoding"), "{name} {accepted}");
+        assert_eq!(field(&response, "content-length"), Some(body.len().to_string().as_str()), "{name} {accepted}");
+        assert_eq!(field(&response, "content-type"), field(&site.get(&target, &[]), "content-type"), "{name}");
+        assert_eq!(content(response).await, body.as_bytes(), "{name} {accepted}");
+    }
+    let only = site.answer(&Method::GET, "/static/only.css", &[("accept-encoding", browser)]);
+    assert_eq!(word(&only), "not found", "a sibling without its file");
+    let off = encoded(Settings { precompressed: false, ..Settings::default() });
+    let response = off.get("/static/all.css", &[("accept-encoding", browser)]);
+    assert_eq!((field(&response, "content-encoding"), field(&response, "vary")), (None, None));
+}
+
+#[tokio::test]
+async fn each_encoding_has_its_own_validators_and_parts() {
+    let site = encoded(Settings::default());
+    let get = |accepted: &str, fields: &[(&str, &str)]| {
+        site.get("/static/all.css", &[&[("accept-encoding", accepted)], fields].concat())
+    };
+    let tag = |accepted: &str| field(&get(accepted, &[]), "etag").unwrap().to_owned();
+    let (plain, brotli, gzip) = (tag("identity"), tag("br"), tag("gzip"));
+    assert!(plain != brotli && brotli != gzip && plain != gzip);
+    let unchanged = get("br", &[("if-none-match", &brotli)]);
+    assert_eq!((unchanged.status().as_u16(), field(&unchanged, "vary")), (304, Some("accept-encoding")));
+    assert_eq!(field(&unchanged, "content-encoding"), None);
+    assert_eq!(get("br", &[("if-none-match", &plain)]).status(), 200);
+    assert_eq!(get("gzip", &[("if-none-match", &brotli)]).status(), 200);
+    assert_eq!(get("br", &[("if-match", &plain)]).status(), 412);
+    // A part is one of the encoded bytes, and only of those that the client has a part of.
+    let part = get("br", &[("range", "bytes=-3"), ("if-range", &brotli)]);
+    assert_eq!((part.status().as_u16(), field(&part, "content-range")), (206, Some("bytes 7-9/10")));
+    assert_eq!(field(&part, "content-encoding"), Some("br"));
+    assert_eq!(content(part).await, b".br");
+    let whole = get("br", &[("range", "bytes=-3"), ("if-range", &plain)]);
+    assert_eq!((whole.status().as_u16(), field(&whole, "content-encoding")), (200, Some("br")));
+    let part = get("identity", &[("range", "bytes=0-2"), ("if-range", &plain)]);
+    assert_eq!(field(&part, "content-encoding"), None);
+    assert_eq!(content(part).await, b"all");
+}
+
+#[test]
+fn how_long_files_may_be_kept() {
+    let place = tempfile::tempdir().unwrap();
+    let hashed = ["a.55e7cbb9ba48.css", "a.55e7cbb9ba48.txt", "listed.0208b96062ba.css"];
+    for name in [&hashed[..], &["a.css", "page.html", "a.js", "main-BhX9a8sd.js"]].concat() {
+        fs::write(place.path().join(name), name).unwrap();
+    }
+    let rule = |pattern: &str, value: Option<&'static str>| Rule {
+        pattern: pattern.to_owned(),
+        value: value.map(HeaderValue::from_static),
+    };
+    let cache = vec![rule("/static/*.html", Some("no-cache")), rule("*.txt", None), rule("a.css", Some("max-age=60"))];
+    let mounts = vec![mount("/static", place.path())];
+    let settings =
+        Settings { mounts, cache, types: vec![Custom::parse(".js", "text/x").unwrap()], ..Settings::default() };
+    let open = || Site { files: Files::open(&settings).unwrap(), place: tempfile::tempdir().unwrap() };
+    let immutable = IMMUTABLE;
+    let immutable = Some(immutable.to_str().unwrap());
+    let site = open();
+    let header = |site: &Site, name: &str| {
+        let response = site.get(&format!("/static/{name}"), &[("if-none-match", "*")]);
+        assert_eq!(response.status(), 304);
+        field(&response, "cache-control").map(str::to_owned)
+    };
+    let cases = [
+        ("page.html", Some("no-cache")),
+        ("a.css", Some("max-age=60")),
+        ("a.js", None),
+        ("a.55e7cbb9ba48.txt", None),
+        ("a.55e7cbb9ba48.css", immutable),
+        ("main-BhX9a8sd.js", None),
+    ];
+    for (name, expected) in cases {
+        assert_eq!(header(&site, name).as_deref(), expected, "{name}");
+    }
+    assert_eq!(field(&site.get("/static/a.js", &[]), "content-type"), Some("text/x; charset=utf-8"));
+    // A refusal must not be kept for a year.
+    let refusal = site.get("/static/a.55e7cbb9ba48.css", &[("range", "bytes=99-")]);
+    assert_eq!((refusal.status().as_u16(), field(&refusal, "cache-control")), (416, None));
+    // With a manifest, what it lists and nothing else.
+    let manifest = r#"{"paths": {"listed.css": "listed.0208b96062ba.css"}, "version": "1.1", "hash": ""}"#;
+    fs::write(place.path().join("staticfiles.json"), manifest).unwrap();
+    let site = open();
+    assert_eq!(header(&site, "listed.0208b96062ba.css").as_deref(), immutable);
+    assert_eq!(header(&site, "a.55e7cbb9ba48.css"), None);
+    // A new one is read within a second.
+    let vite = r#"{"main.ts": {"file": "main-BhX9a8sd.js"}}"#;
+    fs::remove_file(place.path().join("staticfiles.json")).unwrap();
+    fs::create_dir(place.path().join(".vite")).unwrap();
+    fs::write(place.path().join(".vite/manifest.json"), vite).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while header(&site, "main-BhX9a8sd.js").as_deref() != immutable {
+        assert!(Instant::now() < deadline, "the new manifest is not read");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(header(&site, "listed.0208b96062ba.css"), None);
+}
+
 #[tokio::test]
 async fn the_longest_url_wins() {
     let place = tempfile::tempdir().unwrap();
@@ -340,7 +491,7 @@ async fn the_longest_url_wins() {
         fs::write(directory.join("f"), url).unwrap();
         mounts.push(mount(url, &directory));
     }
-    let site = Site { files: Files::open(&Settings { mounts }).unwrap(), place };
+    let site = Site { files: Files::open(&Settings { mounts, ..Settings::default() }).unwrap(), place };
     for (target, url) in [("/f", "/"), ("/a/f", "/a"), ("/a/b/f", "/a/b")] {
         assert_eq!(content(site.get(target, &[])).await, url.as_bytes(), "{target}");
     }
@@ -363,7 +514,7 @@ fn settings_that_cannot_be_used() {
         mount("/missing", &good.join("missing")),
         mount("/file", &file),
     ];
-    let errors = Files::open(&Settings { mounts }).unwrap_err();
+    let errors = Files::open(&Settings { mounts, ..Settings::default() }).unwrap_err();
     let count = |matches: fn(&FileSetupError) -> bool| errors.iter().filter(|error| matches(error)).count();
     assert_eq!(count(|error| matches!(error, FileSetupError::Url { .. })), 3, "{errors:?}");
     assert_eq!(count(|error| matches!(error, FileSetupError::Duplicate { .. })), 1);
@@ -391,7 +542,7 @@ async fn a_directory_that_is_replaced_is_served_anew() {
     }
     symlink("1", &current).unwrap();
     let mounts = vec![mount("/dist", &built), mount("/current", &current)];
-    let site = Site { files: Files::open(&Settings { mounts }).unwrap(), place };
+    let site = Site { files: Files::open(&Settings { mounts, ..Settings::default() }).unwrap(), place };
     assert_eq!(content(site.get("/dist/f", &[])).await, b"one");
     assert_eq!(content(site.get("/current/f", &[])).await, b"1");
     fs::remove_dir_all(&built).unwrap();

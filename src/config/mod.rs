@@ -26,6 +26,7 @@ pub mod duration;
 pub mod error;
 mod failover;
 pub mod file;
+mod files;
 pub mod layer;
 mod listening;
 mod reader;

@@ -6,21 +6,17 @@ use super::definition::Key;
 use super::error::{ConfigError, Problem, Warning};
 use super::layer::Given;
 use super::reader::Reader;
-use super::{Settings, Surroundings, application, failover, listening, size, sources, timeouts};
+use super::{Settings, Surroundings, application, failover, files, listening, size, sources, timeouts};
 use crate::control;
 use crate::front::bypass::Bypass;
-use crate::front::{self, files, limits};
+use crate::front::{self, limits};
 use crate::supervisor;
 use crate::telemetry::{self, AccessLog, Level};
 use crate::upstream;
 use crate::upstream::checks::Check;
 use crate::upstream::ejection::Thresholds;
 use monoceros_wire::zygote::{InterfaceChoice, LifespanChoice, LoopChoice, WorkerSettings};
-use std::collections::BTreeSet;
 use std::path::PathBuf;
-
-/// The URL of a `--static-dir` that names none.
-const STATIC_URL: &str = "/static";
 
 /// Reads everything, or reports everything that is wrong.
 pub(super) fn resolve(
@@ -159,7 +155,7 @@ fn front(reader: &mut Reader<'_>, certificates: Option<&Certificates>) -> (front
         backlog: reader.count(Key::Backlog),
         tls: certificates.map(|certificates| certificates.settings.clone()),
         limits: limits(reader),
-        files: files(reader),
+        files: files::read(reader),
     };
     (settings, unused.then_some(Warning::UnusedCertificates).into_iter().collect())
 }
@@ -199,36 +195,6 @@ fn limits(reader: &mut Reader<'_>) -> limits::Settings {
             .push(ConfigError { origin: reader.one(Key::MaxTargetSize).map(|given| given.origin.clone()), ..error });
     }
     settings
-}
-
-fn files(reader: &mut Reader<'_>) -> files::Settings {
-    let mut urls = BTreeSet::new();
-    let mut mounts = Vec::new();
-    for given in reader.all(Key::StaticDir) {
-        let Some((url, directory)) = static_directory(&given.text) else {
-            let hint = "begin the URL with a slash: /static=DIR; a directory with = in its name as ./DIR";
-            reader.invalid(Key::StaticDir, given, Some(hint.to_owned()));
-            continue;
-        };
-        if !urls.insert(url.clone()) {
-            let error = ConfigError::new(Problem::UrlTwice { url: url.clone() }).at(&given.origin);
-            reader.errors.push(error.hint("name another URL: --static-dir /media=DIR"));
-        }
-        mounts.push(files::Mount { url, directory: reader.directory(Key::StaticDir, given, directory) });
-    }
-    files::Settings { mounts }
-}
-
-/// `DIR`, or `/url=DIR`. A path such as `./a=b` is a directory: it begins with a dot.
-fn static_directory(text: &str) -> Option<(String, &str)> {
-    let (url, directory) = match text.split_once('=') {
-        Some((url, directory)) if url.starts_with('/') => (url, directory),
-        Some(_) if !text.starts_with('.') => return None,
-        _ => (STATIC_URL, text),
-    };
-    let is_path = !url.contains("//") && !url.contains(['?', '#', '%']) && url.split('/').all(|part| part != "..");
-    let url = if url == "/" { url } else { url.trim_end_matches('/') };
-    (is_path && !directory.is_empty()).then(|| (url.to_owned(), directory))
 }
 
 fn upstream(reader: &mut Reader<'_>) -> upstream::Settings {

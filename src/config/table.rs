@@ -85,6 +85,10 @@ const PATH_PREFIX: Kind = Kind::Text("a path that begins with a slash");
 pub const BYPASS_RULE: Kind =
     Kind::Text("an address such as 10.0.0.0/8 or ::1, a path such as /health, cookie:NAME=VALUE or header:NAME=VALUE");
 
+/// What clients are told about keeping a file.
+const CACHE_RULE: Kind =
+    Kind::Text("a pattern and how long: *.css=1h, /assets/*=immutable, *.html=no-cache, *.json=no-store, *.txt=none");
+
 /// What makes another worker try.
 const RETRY_SIGN: Kind = Kind::Text(
     "died, timeout, error, a status from 400 to 599, 4xx, 5xx, header:NAME, header:NAME=VALUE, or never by itself",
@@ -338,12 +342,43 @@ const LISTENING: &[Definition] = &[
         .peer("nginx: worker_processes"),
 ];
 
-const STATIC_FILES: &[Definition] =
-    &[option(Key::StaticDir, "static.dir", "static-dir", "[URL=]DIR", Kind::Text("DIR, or /url=DIR"))
+const STATIC_FILES: &[Definition] = &[
+    option(Key::StaticDir, "static.dir", "static-dir", "[URL=]DIR", Kind::Text("DIR, or /url=DIR"))
         .many()
         .example("/static=staticfiles")
         .meaning("Serve the files of DIR under URL, /static if none is named; repeatable")
-        .peer("nginx: location, alias")];
+        .peer("nginx: location, alias"),
+    switch(Key::StaticPrecompressed, "static.precompressed", "static-precompressed", "no-static-precompressed")
+        .default("true")
+        .meaning("Send FILE.br, FILE.zst or FILE.gz in place of FILE to clients that take it")
+        .peer("nginx: gzip_static"),
+    option(Key::StaticCache, "static.cache", "static-cache", "PATTERN=VALUE", CACHE_RULE)
+        .many()
+        .example("*.css=1h")
+        .meaning("Cache-Control of files that fit PATTERN, the first that fits counts; repeatable")
+        .peer("nginx: expires"),
+    option(
+        Key::StaticType,
+        "static.type",
+        "static-type",
+        ".EXT=TYPE",
+        Kind::Text("an ending and its type: .ext=type/subtype"),
+    )
+    .many()
+    .example(".glb=model/gltf-binary")
+    .meaning("Content-Type of files with this ending; repeatable")
+    .peer("nginx: types"),
+    option(
+        Key::StaticSymlinks,
+        "static.symlinks",
+        "static-symlinks",
+        "POLICY",
+        Kind::Choice(&["inside", "owner", "off"]),
+    )
+    .default("inside")
+    .meaning("Follow links that stay inside the directory, links to what their owner owns, or none")
+    .peer("nginx: disable_symlinks"),
+];
 
 const ERROR_PAGES: &[Definition] = &[
     option(Key::ErrorPages, "server.error_pages", "error-pages", "DIR", DIRECTORY)

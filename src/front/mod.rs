@@ -22,6 +22,7 @@ pub mod intake;
 pub mod limits;
 pub mod listener;
 pub mod maintenance;
+pub mod negotiate;
 pub mod pipeline;
 pub mod redirect;
 mod reply;

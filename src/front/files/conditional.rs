@@ -1,28 +1,41 @@
 //! Validators and preconditions: RFC 9110 §8.8 and §13. Pure; the time is an argument.
 
-use http::header::{IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE};
-use http::{HeaderMap, HeaderName};
+use http::header::{ETAG, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The last second an HTTP date can name: the end of the year 9999.
 const LATEST: u64 = 253_402_300_799;
 
-/// What tells one state of a file from another.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What tells one state of a representation from another.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Validators {
-    /// A strong entity tag with its quotes: inode, length and time of modification in nanoseconds, in hexadecimal. A
-    /// file that is replaced by renaming changes its inode even if its time is kept.
-    pub etag: String,
+    /// With its quotes; begins with `W/` if it is weak.
+    pub etag: Option<HeaderValue>,
     /// Seconds since the epoch, never in the future (RFC 9110 §8.8.2.1).
-    pub last_modified: u64,
+    pub last_modified: Option<u64>,
 }
 
 impl Validators {
-    /// The validators of a file as `fstat` describes it.
-    pub fn new(inode: u64, length: u64, seconds: i64, nanoseconds: u32, now: SystemTime) -> Self {
+    /// The validators of a file as `fstat` describes it. The entity tag is strong: inode, length and time of modification
+    /// in nanoseconds, in hexadecimal. A file that is replaced by renaming changes its inode even if its time is kept.
+    pub fn of_file(inode: u64, length: u64, seconds: i64, nanoseconds: u32, now: SystemTime) -> Self {
         let time = i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds);
         let last_modified = u64::try_from(seconds).unwrap_or(0).min(to_seconds(now)).min(LATEST);
-        Self { etag: format!("\"{inode:x}-{length:x}-{time:x}\""), last_modified }
+        // Plain ASCII by construction.
+        let etag = HeaderValue::try_from(format!("\"{inode:x}-{length:x}-{time:x}\"")).ok();
+        Self { etag, last_modified: Some(last_modified) }
+    }
+
+    /// Those that an answer has; what cannot be read counts as none.
+    pub fn of_answer(headers: &HeaderMap) -> Self {
+        let etag = headers.get(ETAG).filter(|etag| EntityTags(etag.as_bytes()).next().is_some());
+        Self { etag: etag.cloned(), last_modified: date(headers, LAST_MODIFIED) }
+    }
+
+    /// Whether the tag is weak, and the tag with its quotes.
+    fn tag(&self) -> Option<(bool, &[u8])> {
+        EntityTags(self.etag.as_ref()?.as_bytes()).next()
     }
 }
 
@@ -40,17 +53,17 @@ pub enum Verdict {
 /// Evaluates the preconditions in the order of RFC 9110 §13.2.2, for GET and HEAD.
 pub fn evaluate(headers: &HeaderMap, current: &Validators, now: SystemTime) -> Verdict {
     if headers.contains_key(IF_MATCH) {
-        if !lists_tag(headers, IF_MATCH, &current.etag, Comparison::Strong) {
+        if !lists_tag(headers, IF_MATCH, current, Comparison::Strong) {
             return Verdict::PreconditionFailed;
         }
-    } else if date(headers, IF_UNMODIFIED_SINCE).is_some_and(|date| current.last_modified > date) {
+    } else if is_later(current, headers, IF_UNMODIFIED_SINCE) == Some(true) {
         return Verdict::PreconditionFailed;
     }
     if headers.contains_key(IF_NONE_MATCH) {
-        if lists_tag(headers, IF_NONE_MATCH, &current.etag, Comparison::Weak) {
+        if lists_tag(headers, IF_NONE_MATCH, current, Comparison::Weak) {
             return Verdict::NotModified;
         }
-    } else if date(headers, IF_MODIFIED_SINCE).is_some_and(|date| current.last_modified <= date) {
+    } else if is_later(current, headers, IF_MODIFIED_SINCE) == Some(false) {
         return Verdict::NotModified;
     }
     Verdict::Send { ranges: if_range(headers, current, now) }
@@ -60,10 +73,17 @@ pub fn evaluate(headers: &HeaderMap, current: &Validators, now: SystemTime) -> V
 fn if_range(headers: &HeaderMap, current: &Validators, now: SystemTime) -> bool {
     let Some(value) = headers.get(IF_RANGE) else { return true };
     if value.as_bytes().contains(&b'"') {
-        return value.as_bytes() == current.etag.as_bytes();
+        return current.tag().is_some_and(|(is_weak, tag)| !is_weak && value.as_bytes().trim_ascii() == tag);
     }
     // A date is a strong validator only once its second is over (RFC 9110 §8.8.2.2).
-    date(headers, IF_RANGE) == Some(current.last_modified) && to_seconds(now) > current.last_modified
+    current
+        .last_modified
+        .is_some_and(|modified| date(headers, IF_RANGE) == Some(modified) && to_seconds(now) > modified)
+}
+
+/// Whether the representation was modified after the header's date; `None` where there is nothing to compare.
+fn is_later(current: &Validators, headers: &HeaderMap, name: HeaderName) -> Option<bool> {
+    Some(current.last_modified? > date(headers, name)?)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -72,13 +92,16 @@ enum Comparison {
     Weak,
 }
 
-/// Whether the header's list has `etag`, which is a strong one, or is `*`. A list is read up to its first mistake.
-fn lists_tag(headers: &HeaderMap, name: HeaderName, etag: &str, comparison: Comparison) -> bool {
+/// Whether the header's list has the current tag, or is `*`. A list is read up to its first mistake.
+fn lists_tag(headers: &HeaderMap, name: HeaderName, current: &Validators, comparison: Comparison) -> bool {
+    let current = current.tag();
     headers.get_all(name).iter().any(|value| {
         let value = value.as_bytes().trim_ascii();
         value == b"*"
-            || EntityTags(value)
-                .any(|(weak, tag)| tag == etag.as_bytes() && !(weak && comparison == Comparison::Strong))
+            || current.is_some_and(|(is_weak, current)| {
+                EntityTags(value)
+                    .any(|(weak, tag)| tag == current && !((weak || is_weak) && comparison == Comparison::Strong))
+            })
     })
 }
 
@@ -114,7 +137,6 @@ fn to_seconds(time: SystemTime) -> u64 {
 #[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
-    use http::HeaderValue;
     use std::time::Duration;
 
     const TAG: &str = "\"a-5-17f\"";
@@ -127,13 +149,63 @@ mod tests {
     const WHOLE: Verdict = Verdict::Send { ranges: false };
     const ANY: Verdict = Verdict::Send { ranges: true };
 
+    fn validators(etag: &str, last_modified: u64) -> Validators {
+        Validators { etag: Some(HeaderValue::from_str(etag).unwrap()), last_modified: Some(last_modified) }
+    }
+
     fn verdict(fields: &[(HeaderName, &str)], now: u64) -> Verdict {
+        verdict_on(&validators(TAG, MODIFIED), fields, now)
+    }
+
+    fn verdict_on(current: &Validators, fields: &[(HeaderName, &str)], now: u64) -> Verdict {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             headers.append(name, HeaderValue::from_str(value).unwrap());
         }
-        let current = Validators { etag: TAG.to_owned(), last_modified: MODIFIED };
-        evaluate(&headers, &current, UNIX_EPOCH + Duration::from_secs(now))
+        evaluate(&headers, current, UNIX_EPOCH + Duration::from_secs(now))
+    }
+
+    /// The validators, the preconditions, the verdict.
+    type Case<'a> = (&'a Validators, &'a [(HeaderName, &'a str)], Verdict);
+
+    #[test]
+    fn weak_tags_and_answers_without_validators() {
+        use Verdict::{NotModified, PreconditionFailed};
+        let weak = &format!("W/{TAG}");
+        let (is_weak, nothing) = (validators(weak, MODIFIED), Validators::default());
+        let cases: &[Case<'_>] = &[
+            (&is_weak, &[(IF_NONE_MATCH, weak)], NotModified),
+            (&is_weak, &[(IF_NONE_MATCH, TAG)], NotModified),
+            (&is_weak, &[(IF_MATCH, weak)], PreconditionFailed),
+            (&is_weak, &[(IF_MATCH, TAG)], PreconditionFailed),
+            (&is_weak, &[(IF_RANGE, weak)], WHOLE),
+            (&is_weak, &[(IF_RANGE, TAG)], WHOLE),
+            (&is_weak, &[(IF_RANGE, EXACTLY)], ANY),
+            (&nothing, &[(IF_NONE_MATCH, TAG)], ANY),
+            (&nothing, &[(IF_NONE_MATCH, "*")], NotModified),
+            (&nothing, &[(IF_MATCH, TAG)], PreconditionFailed),
+            (&nothing, &[(IF_MATCH, "*")], ANY),
+            (&nothing, &[(IF_MODIFIED_SINCE, AFTER)], ANY),
+            (&nothing, &[(IF_UNMODIFIED_SINCE, BEFORE)], ANY),
+            (&nothing, &[(IF_RANGE, EXACTLY)], WHOLE),
+            (&nothing, &[(IF_RANGE, TAG)], WHOLE),
+        ];
+        for (current, fields, expected) in cases {
+            assert_eq!(verdict_on(current, fields, MODIFIED + 100), *expected, "{current:?} {fields:?}");
+        }
+    }
+
+    #[test]
+    fn validators_of_an_answer() {
+        let of = |etag: &str, date: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(ETAG, HeaderValue::from_str(etag).unwrap());
+            headers.insert(LAST_MODIFIED, HeaderValue::from_str(date).unwrap());
+            Validators::of_answer(&headers)
+        };
+        assert_eq!(of(TAG, EXACTLY), validators(TAG, MODIFIED));
+        assert_eq!(of("no quotes", "yesterday"), Validators::default());
+        assert_eq!(Validators::of_answer(&HeaderMap::new()), Validators::default());
     }
 
     #[test]
@@ -203,13 +275,13 @@ mod tests {
     #[test]
     fn validators_of_any_time_a_file_can_have() {
         let now = UNIX_EPOCH + Duration::from_secs(1000);
-        let new = |seconds, nanoseconds| Validators::new(0xa, 5, seconds, nanoseconds, now);
-        assert_eq!(new(0, 0x17f), Validators { etag: TAG.to_owned(), last_modified: 0 });
-        assert_eq!(new(999, 0).last_modified, 999);
-        assert_eq!(new(2000, 0).last_modified, 1000, "not in the future");
-        assert_eq!(new(i64::MIN, 0).last_modified, 0, "before the epoch");
+        let new = |seconds, nanoseconds| Validators::of_file(0xa, 5, seconds, nanoseconds, now);
+        assert_eq!(new(0, 0x17f), validators(TAG, 0));
+        assert_eq!(new(999, 0).last_modified, Some(999));
+        assert_eq!(new(2000, 0).last_modified, Some(1000), "not in the future");
+        assert_eq!(new(i64::MIN, 0).last_modified, Some(0), "before the epoch");
         assert_ne!(new(2000, 0).etag, new(2001, 0).etag);
         let late = UNIX_EPOCH + Duration::from_secs(LATEST + 10);
-        assert_eq!(Validators::new(1, 1, i64::MAX, 0, late).last_modified, LATEST);
+        assert_eq!(Validators::of_file(1, 1, i64::MAX, 0, late).last_modified, Some(LATEST));
     }
 }

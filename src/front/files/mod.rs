@@ -4,16 +4,21 @@
 //! - [`path`]: from the request's path to a mount and a path below its directory, or a refusal (pure)
 //! - [`root`]: the directory of a mount, also when it is replaced
 //! - [`open`]: opening a file without ever leaving the directory
+//! - [`cache_control`], [`glob`]: how long clients may keep a file (pure)
 //! - [`conditional`]: validators and preconditions (pure)
 //! - [`range`]: the `Range` header (pure)
 //! - [`media_type`]: the `Content-Type` of a file name (pure)
-//! - [`respond`]: the response for an opened file
+//! - [`lookup`]: the file at a path, its encoded siblings, the index of a directory
+//! - [`respond`]: the answer that sends a file, a part of it, or neither
 //! - [`send`]: bodies made of pieces of a file, also for files that a worker hands over
 //!
 //! A file that is in the page cache is served with `openat2`, `fstat`, `preadv2` and `close`, on the calling thread.
 //! Only reads that would wait for the disk go to the blocking pool.
 
+pub mod cache_control;
 pub mod conditional;
+pub mod glob;
+mod lookup;
 pub mod media_type;
 pub mod open;
 pub mod path;
@@ -23,10 +28,15 @@ pub mod root;
 pub mod send;
 
 use super::body::Body;
-use http::header::{HeaderValue, LOCATION};
+use super::negotiate::Accepted;
+use conditional::Validators;
+use http::header::{
+    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, LOCATION, VARY, X_CONTENT_TYPE_OPTIONS,
+};
 use http::{HeaderMap, Method, Response, StatusCode};
-use open::{Directory, Opened};
-use path::{Resolution, Target};
+use lookup::{Found, FoundFile, Wanted};
+use path::Resolution;
+use respond::{Content, Source};
 use root::Root;
 use std::ffi::OsStr;
 use std::io;
@@ -35,9 +45,23 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 /// Settings of static files.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     pub mounts: Vec<Mount>,
+    /// Send `name.br`, `name.zst` or `name.gz` in place of `name` to clients that take it (nginx: `gzip_static`).
+    pub precompressed: bool,
+    /// The first rule that fits counts (nginx: `expires`).
+    pub cache: Vec<cache_control::Rule>,
+    /// Types that are not the registered ones (nginx: `types`).
+    pub types: Vec<media_type::Custom>,
+    pub symlinks: open::Symlinks,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let (mounts, cache, types) = (Vec::new(), Vec::new(), Vec::new());
+        Self { mounts, precompressed: true, cache, types, symlinks: open::Symlinks::Inside }
+    }
 }
 
 /// A directory served under a URL prefix (nginx: `location` + `alias`).
@@ -50,9 +74,6 @@ pub struct Mount {
 
 /// The value of `Allow` beside [`Outcome::MethodNotAllowed`].
 pub const ALLOWED_METHODS: &str = "GET, HEAD";
-
-/// The file that stands for its directory (nginx: `index`).
-const INDEX: &[u8] = b"index.html";
 
 /// Why the settings cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +114,7 @@ pub struct Files {
     urls: Vec<String>,
     /// In the order of `urls`.
     roots: Vec<Root>,
+    settings: Settings,
 }
 
 impl Files {
@@ -101,7 +123,7 @@ impl Files {
         let mut mounts: Vec<&Mount> = settings.mounts.iter().collect();
         mounts.sort_by_key(|mount| std::cmp::Reverse(mount.url.len()));
         let mut errors = Vec::new();
-        let mut files = Self { urls: Vec::new(), roots: Vec::new() };
+        let mut files = Self { urls: Vec::new(), roots: Vec::new(), settings: settings.clone() };
         for mount in mounts {
             let url = mount.url.clone();
             if !url.starts_with('/') || (url.len() > 1 && url.ends_with('/')) {
@@ -112,7 +134,7 @@ impl Files {
                 errors.push(FileSetupError::Duplicate { url });
                 continue;
             }
-            match Root::open(mount.directory.clone()) {
+            match Root::open(mount.directory.clone(), url.clone(), settings.symlinks) {
                 Ok(root) => {
                     files.urls.push(url);
                     files.roots.push(root);
@@ -141,10 +163,10 @@ impl Files {
             return if self.urls[mount] == "/" { Outcome::NotMine } else { Outcome::MethodNotAllowed };
         }
         let root = &self.roots[mount];
-        match root.find(|directory| find(directory, &file)) {
-            Ok(Found::File(opened, name)) => {
-                Outcome::Response(respond::respond(method, headers, opened, &name, SystemTime::now()))
-            }
+        let codings = self.settings.precompressed.then(|| Accepted::of(headers));
+        let wanted = Wanted { types: &self.settings.types, codings };
+        match root.find(|place| lookup::find(place, &file, wanted)) {
+            Ok(Found::File(found)) => Outcome::Response(self.send((method, headers), mount, found)),
             Ok(Found::DirectoryWithoutSlash) => Outcome::Response(redirect(path, query)),
             Ok(Found::Nothing) => self.nothing_at(mount),
             Err(error) if open::is_absence(&error) => self.nothing_at(mount),
@@ -160,6 +182,39 @@ impl Files {
         }
     }
 
+    /// Sends a file, or what of it the client asks for.
+    fn send(&self, request: (&Method, &HeaderMap), mount: usize, found: FoundFile<'_>) -> Response<Body> {
+        let now = SystemTime::now();
+        let opened = found.opened;
+        let validators =
+            Validators::of_file(opened.inode, opened.length, opened.modified_seconds, opened.modified_nanoseconds, now);
+        let mut response = Response::new(Body::empty());
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, found.media_type);
+        // The type is decided by the name; a browser must not decide otherwise by the content.
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if let Some(name) = found.coding.name() {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static(name));
+        }
+        if found.is_negotiable {
+            headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
+        }
+        if let Some(value) = self.cache_control(mount, &found.name, found.is_hashed) {
+            headers.insert(CACHE_CONTROL, value);
+        }
+        let content = Content { length: opened.length, source: Source::File(opened.file.into(), 0) };
+        respond::complete(response, request, &validators, content, now)
+    }
+
+    /// What `Cache-Control` says of a file.
+    fn cache_control(&self, mount: usize, name: &[u8], is_hashed: bool) -> Option<HeaderValue> {
+        if self.settings.cache.is_empty() {
+            return is_hashed.then_some(cache_control::IMMUTABLE);
+        }
+        let path = [self.urls[mount].trim_end_matches('/').as_bytes(), b"/", name].concat();
+        cache_control::value(&self.settings.cache, &path, is_hashed)
+    }
+
     fn nothing_at(&self, mount: usize) -> Outcome {
         if self.urls[mount] == "/" { Outcome::NotMine } else { Outcome::NotFound }
     }
@@ -172,35 +227,6 @@ fn setup_error(mount: &Mount, source: io::Error) -> FileSetupError {
         io::ErrorKind::NotADirectory => FileSetupError::NotADirectory { url, directory },
         _ => FileSetupError::Open { url, directory, source },
     }
-}
-
-/// What lies at a path.
-enum Found<'a> {
-    /// A regular file, and its name.
-    File(Opened, std::borrow::Cow<'a, [u8]>),
-    /// A directory that has an index; links in the index need the slash.
-    DirectoryWithoutSlash,
-    Nothing,
-}
-
-fn find<'a>(directory: &Directory, target: &'a Target<'_>) -> io::Result<Found<'a>> {
-    let relative = target.relative();
-    if target.is_directory() {
-        let index = [relative, INDEX].concat();
-        let opened = directory.open_below(&index)?;
-        return Ok(if opened.is_file() { Found::File(opened, index.into()) } else { Found::Nothing });
-    }
-    let opened = directory.open_below(relative)?;
-    if opened.is_file() {
-        return Ok(Found::File(opened, relative.into()));
-    }
-    if !opened.is_directory() {
-        return Ok(Found::Nothing);
-    }
-    // Without an index there is nothing to redirect to: there are no listings.
-    let separator: &[u8] = if relative.is_empty() { b"" } else { b"/" };
-    let index = directory.open_below(&[relative, separator, INDEX].concat())?;
-    Ok(if index.is_file() { Found::DirectoryWithoutSlash } else { Found::Nothing })
 }
 
 /// 301 to the same path with a slash.

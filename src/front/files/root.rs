@@ -1,11 +1,12 @@
 //! The directory of a mount, opened again when another one has taken its place: a build that deletes its output first, or
 //! a symlink that is switched to a new release.
 
-use super::open::Directory;
+use super::cache_control::Manifest;
+use super::open::{Directory, Opened, Symlinks};
 use arc_swap::ArcSwap;
 use rustix::fs::Stat;
-use std::io;
-use std::path::PathBuf;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -20,29 +21,47 @@ const LOOK_AFTER_MISS: Duration = Duration::from_millis(20);
 /// How often it is said that files cannot be read.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
 
+/// Where builds list the names that they have given to files, relative to the directory. The first that there is counts.
+const MANIFESTS: [&[u8]; 3] = [b"staticfiles.json", b".vite/manifest.json", b"manifest.json"];
+
+/// A manifest is not longer, in bytes.
+const MANIFEST_MAX: u64 = 16 << 20;
+
 /// The directory of a mount.
 #[derive(Debug)]
 pub struct Root {
     pub path: PathBuf,
-    opened: ArcSwap<Opened>,
+    /// Where it is served.
+    pub url: String,
+    symlinks: Symlinks,
+    place: ArcSwap<Place>,
     begun: Instant,
     looked: Occasion,
     complained: Occasion,
 }
 
+/// The directory as it is now.
 #[derive(Debug)]
-struct Opened {
-    directory: Directory,
+pub struct Place {
+    pub directory: Directory,
+    pub manifest: Option<Manifest>,
+    /// What the manifest was read from.
+    manifest_state: Option<FileState>,
     /// Device and inode. They are not given to another directory while this one is open.
     identity: (u64, u64),
 }
 
+/// Which of the manifests, and its state: inode, length and time of modification.
+type FileState = (usize, u64, u64, i64, u32);
+
 impl Root {
-    pub fn open(path: PathBuf) -> io::Result<Self> {
-        let opened = open(&path)?;
+    pub fn open(path: PathBuf, url: String, symlinks: Symlinks) -> io::Result<Self> {
+        let place = Place::open(&path, &url, symlinks)?;
         Ok(Self {
             path,
-            opened: ArcSwap::from_pointee(opened),
+            url,
+            symlinks,
+            place: ArcSwap::from_pointee(place),
             begun: Instant::now(),
             looked: Occasion::default(),
             complained: Occasion::default(),
@@ -50,11 +69,11 @@ impl Root {
     }
 
     /// Looks something up in the directory; again in the one that took its place, if it is missing.
-    pub fn find<T>(&self, find: impl Fn(&Directory) -> io::Result<T>) -> io::Result<T> {
+    pub fn find<T>(&self, find: impl Fn(&Place) -> io::Result<T>) -> io::Result<T> {
         self.look(LOOK_AFTER_HIT);
-        let found = find(&self.opened.load().directory);
+        let found = find(&self.place.load());
         match &found {
-            Err(error) if is_missing(error) && self.look(LOOK_AFTER_MISS) => find(&self.opened.load().directory),
+            Err(error) if is_missing(error) && self.look(LOOK_AFTER_MISS) => find(&self.place.load()),
             _ => found,
         }
     }
@@ -69,28 +88,57 @@ impl Root {
         if !self.looked.has_come(self.begun.elapsed(), age) {
             return false;
         }
-        let known = self.opened.load().identity;
+        let known = self.place.load();
         // Where nothing is, or nothing that can be opened, the old directory stays: what it has is better than nothing.
-        match rustix::fs::stat(&self.path) {
-            Ok(status) if identity(&status) != known => match open(&self.path) {
-                Ok(opened) => {
-                    self.opened.store(Arc::new(opened));
-                    true
-                }
-                Err(error) => {
-                    tracing::warn!("the new {} cannot be opened: {error}", self.path.display());
-                    false
-                }
-            },
-            _ => false,
+        let is_new = match rustix::fs::stat(&self.path) {
+            Ok(status) => identity(&status) != known.identity,
+            Err(_) => false,
+        };
+        if !is_new && Manifest::find(&known.directory).map(|(_, state)| state) == known.manifest_state {
+            return false;
+        }
+        match Place::open(&self.path, &self.url, self.symlinks) {
+            Ok(place) => {
+                self.place.store(Arc::new(place));
+                true
+            }
+            Err(error) => {
+                tracing::warn!("the new {} cannot be opened: {error}", self.path.display());
+                false
+            }
         }
     }
 }
 
-fn open(path: &std::path::Path) -> io::Result<Opened> {
-    let directory = Directory::open(path)?;
-    let identity = identity(&directory.status()?);
-    Ok(Opened { directory, identity })
+impl Place {
+    fn open(path: &Path, url: &str, symlinks: Symlinks) -> io::Result<Self> {
+        let directory = Directory::open(path, symlinks)?;
+        let identity = identity(&directory.status()?);
+        let (manifest, manifest_state) = match Manifest::find(&directory) {
+            Some((opened, state)) => (Manifest::read(opened, url), Some(state)),
+            None => (None, None),
+        };
+        Ok(Self { directory, manifest, manifest_state, identity })
+    }
+}
+
+impl Manifest {
+    fn find(directory: &Directory) -> Option<(Opened, FileState)> {
+        let found = MANIFESTS.iter().enumerate().find_map(|(index, name)| {
+            let opened = directory.open_below(name).ok()?;
+            opened.is_file().then_some((index, opened))
+        });
+        found.map(|(index, opened)| {
+            let state = (index, opened.inode, opened.length, opened.modified_seconds, opened.modified_nanoseconds);
+            (opened, state)
+        })
+    }
+
+    fn read(opened: Opened, url: &str) -> Option<Self> {
+        let mut text = Vec::new();
+        opened.file.take(MANIFEST_MAX).read_to_end(&mut text).ok()?;
+        Self::parse(&text, url)
+    }
 }
 
 /// What a deleted directory answers, here and on NFS.
