@@ -41,6 +41,12 @@ pub enum Notice {
     Gone(WorkerNumber),
     /// Whether to report measurements.
     Measure(bool),
+    /// Whether there may be no worker until a request calls one ([`Report::Called`]).
+    OnDemand(bool),
+    /// A worker is started for the requests that wait: the time of its boot is not theirs.
+    Waking,
+    /// None could be started. Those that wait are refused, and those that come in the next time too.
+    Refuse(Duration),
 }
 
 /// What the pool has seen since its last report.
@@ -60,6 +66,8 @@ pub struct Measurement {
     pub queued: u32,
     /// The longest wait for a slot: of those that wait, and of those that got one.
     pub waited: Duration,
+    /// Something of a client came, waits or runs, or a WebSocket is open. Known only where there may be no worker.
+    pub is_used: bool,
 }
 
 /// Upstream → supervisor.
@@ -129,6 +137,8 @@ pub enum Report {
     },
     /// What was asked for with [`Notice::Measure`]: four times a second while there is something to tell.
     Measured(Measurement),
+    /// Requests wait and there is no worker ([`Notice::OnDemand`]). Said again as long as it lasts.
+    Called,
 }
 
 /// A request that has passed its time-out.

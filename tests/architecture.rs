@@ -24,6 +24,7 @@ const PURE: &[&str] = &[
     "upstream/failover.rs",
     "upstream/fairness.rs",
     "upstream/gauge.rs",
+    "upstream/on_demand.rs",
     "upstream/signs.rs",
     "upstream/stall.rs",
     "upstream/timeouts.rs",

@@ -215,7 +215,7 @@ hint: give it with --tls-key FILE, or a PEM file that holds both
 
 error: invalid value for workers: \"0\"
   at --workers on the command line
-  expected a whole number from 1 to 1024, or a range such as 2..8
+  expected a whole number from 1 to 1024, or a range such as 2..8 or 0..8
 hint: leave it out for one per CPU core
 
 error: invalid value for app: \"./src/main.py:app\"

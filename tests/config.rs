@@ -115,7 +115,8 @@ fn workers_are_a_number_or_a_range() {
         ("2..8", Ok((2, 8))),
         ("8..2", Err(wrong_order)),
         ("2-8", Err(Some("write 2..8"))),
-        ("0..8", Err(Some("leave it out for one per CPU core"))),
+        ("0..8", Ok((0, 8))),
+        ("0..0", Err(Some("leave it out for one per CPU core"))),
         ("2..2000", Err(Some("leave it out for one per CPU core"))),
         ("many", Err(Some("leave it out for one per CPU core"))),
     ];
@@ -127,6 +128,16 @@ fn workers_are_a_number_or_a_range() {
     }
     let in_file = load(Layer::default(), &[], Some("[server]\nworkers = '2..3'\n[app]\napp = 'a'\n")).unwrap();
     assert_eq!(in_file.settings.supervisor.workers.to_string(), "2..3");
+}
+
+#[test]
+fn the_time_of_idleness_needs_a_range_from_zero() {
+    for (workers, expected) in [("0..4", 0), ("1..4", 1), ("4", 1)] {
+        let flags = arguments(&[(Key::App, &["a"]), (Key::Workers, &[workers]), (Key::IdleTimeout, &["1h"])]);
+        let resolved = load(flags, &[], None).unwrap();
+        assert_eq!(resolved.settings.supervisor.idle_timeout, Duration::from_secs(3600));
+        assert_eq!(resolved.warnings.len(), expected, "{workers}: {:?}", resolved.warnings);
+    }
 }
 
 #[test]

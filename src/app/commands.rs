@@ -74,6 +74,7 @@ impl Commands {
         let snapshot = self.look().await?;
         let load = self.pool.load();
         let members = self.pool.members();
+        let rest = self.pool.rest().filter(|_| snapshot.wanted == 0);
         let facts = Facts::clone(&self.facts.load());
         let workers = snapshot.workers.into_iter().map(|view| {
             let member = members.iter().find(|member| member.worker == view.worker);
@@ -105,6 +106,8 @@ impl Commands {
             generation: snapshot.generation,
             workers_wanted: snapshot.wanted,
             workers_range: snapshot.bounds.is_range().then(|| snapshot.bounds.to_string()),
+            idle: rest.map(|rest| rest.duration.as_secs_f64()),
+            refuses_for: rest.and_then(|rest| rest.refuses_for).map(|time| time.as_secs_f64()),
             maintenance: self.health.maintenance().notice().is_some(),
             queue: load.queued,
             workers: workers.collect(),
@@ -138,8 +141,10 @@ impl Commands {
                 None => failed(&format!("{text:?} is neither a number nor a range such as 2..8")),
             })?,
         };
-        if workers.least < 1 || u64::from(workers.most) > WORKERS_MAX {
-            return Err(failed(&format!("the number of workers is from 1 to {WORKERS_MAX}")));
+        if !workers.is_within(u32::try_from(WORKERS_MAX).unwrap_or(u32::MAX)) {
+            return Err(failed(&format!(
+                "the number of workers is from 1 to {WORKERS_MAX}; in a range that begins at 0 all go while nobody asks"
+            )));
         }
         self.wish(Wish::Other(Demand::Scale(workers)))?;
         Ok(done(format!("workers wanted: {workers}")))

@@ -157,11 +157,26 @@ fn table(status: &Status) -> String {
     if let Some(range) = &status.workers_range {
         let _ = writeln!(text, "\n{} workers of {range}, as the load needs", status.workers_wanted);
     }
+    if let Some(line) = rest(status) {
+        let _ = writeln!(text, "\n{line}");
+    }
     let serving = status.workers.iter().filter(|worker| worker.state == "serving").count();
     if serving != status.workers_wanted as usize {
         let _ = writeln!(text, "\n{serving} serve, {} are wanted", status.workers_wanted);
     }
     text
+}
+
+/// Why there is no worker, and what brings one.
+fn rest(status: &Status) -> Option<String> {
+    let since = age(status.idle?);
+    Some(match status.refuses_for {
+        Some(time) => format!(
+            "no worker: the last one could not start, see the log; a request in {} or later tries again",
+            age(time.ceil())
+        ),
+        None => format!("no worker: idle for {since}, the next request starts one"),
+    })
 }
 
 /// `42s`, `3m 20s`, `5h 2m`, `12d 3h`.
@@ -189,7 +204,7 @@ fn command() -> Command {
                     .value_parser(|text: &str| {
                         text.parse::<Bounds>().map_err(|error| Bounds::guess(text).unwrap_or_else(|| error.to_string()))
                     })
-                    .help("Number of workers, or a range such as 2..8"),
+                    .help("Number of workers, or a range such as 2..8 or 0..8"),
             ),
             "restart-worker" => subcommand.arg(number("worker", "N").help("Number of the worker, as in status")),
             "stacks" => subcommand.arg(number("worker", "WORKER").required(false).help("Only this one, as in status")),

@@ -5,6 +5,9 @@ use std::fmt::Write as _;
 
 /// What `monoceros stacks` shows.
 pub(super) fn text(workers: &[WorkerStacks]) -> String {
+    if workers.is_empty() {
+        return "there is no worker\n".to_owned();
+    }
     let mut text = String::new();
     for worker in workers {
         // Writing to a string cannot fail.

@@ -21,6 +21,7 @@ pub enum Key {
     RootPath,
     Workers,
     ScaleDownAfter,
+    IdleTimeout,
     Threads,
     WorkerConcurrency,
     Timeout,
@@ -242,7 +243,7 @@ impl Kind {
         match self {
             Self::Switch(_) => "true or false".to_owned(),
             Self::Count { min, max } => format!("a whole number from {min} to {max}"),
-            Self::Range { min, max } => format!("a whole number from {min} to {max}, or a range such as 2..8"),
+            Self::Range { min, max } => format!("a whole number from {min} to {max}, or a range such as 2..8 or 0..8"),
             Self::Duration { min, max } => format!(
                 "a time such as 30, 30s, 1m30s or 500ms, from {} to {}",
                 super::duration::show(*min),

@@ -89,6 +89,8 @@ pub enum Warning {
     SimilarVariable { name: String, similar: String },
     #[error("{option} has no effect without --reload")]
     WithoutReload { option: String },
+    #[error("--idle-timeout has no effect: all workers go only where --workers begins at zero, as in 0..4")]
+    WithoutZero,
     #[error("certificates are configured, but no address speaks TLS")]
     UnusedCertificates,
 }

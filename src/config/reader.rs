@@ -3,7 +3,7 @@
 use super::combine::Combined;
 use super::definition::{Default as Unset, Key, Kind};
 use super::error::{ConfigError, Problem, similar};
-use super::layer::Given;
+use super::layer::{Given, Origin};
 use super::table::definition;
 use super::{DiskEntry, Obstacle, Surroundings, duration, size};
 use crate::supervisor::Bounds;
@@ -32,6 +32,11 @@ impl<'a> Reader<'a> {
         self.combined.get(key).last().filter(|given| !given.text.is_empty())
     }
 
+    /// Somebody has set it, whatever to.
+    pub(super) fn is_given(&self, key: Key) -> bool {
+        self.one(key).is_some_and(|given| given.origin != Origin::Default)
+    }
+
     pub(super) fn switch(&mut self, key: Key) -> bool {
         let parse = |text: &str| match text {
             "true" => Some(true),
@@ -54,9 +59,9 @@ impl<'a> Reader<'a> {
     /// A number or a range of workers.
     pub(super) fn bounds(&mut self, key: Key) -> Bounds {
         let Kind::Range { min, max } = definition(key).kind else { return Bounds::exactly(1) };
-        let is_within = |number: u32| (min..=max).contains(&u64::from(number));
-        let parse = |text: &str| text.parse().ok().filter(|it: &Bounds| is_within(it.least) && is_within(it.most));
-        self.parsed(key, parse).unwrap_or(Bounds::exactly(1))
+        // A range may begin at zero.
+        let is_within = |bounds: &Bounds| (min..=max).contains(&u64::from(bounds.most));
+        self.parsed(key, |text| text.parse().ok().filter(is_within)).unwrap_or(Bounds::exactly(1))
     }
 
     pub(super) fn duration(&mut self, key: Key) -> Duration {

@@ -40,6 +40,9 @@ pub(super) fn resolve(
         development_certificate: certificates.and_then(|certificates| certificates.development),
     };
     warnings.extend(sources::unused(&reader));
+    if reader.is_given(Key::IdleTimeout) && !settings.supervisor.workers.begins_at_zero() {
+        warnings.push(Warning::WithoutZero);
+    }
     if reader.errors.is_empty() { Ok((settings, warnings)) } else { Err(reader.errors) }
 }
 
@@ -54,6 +57,7 @@ fn supervisor(reader: &mut Reader<'_>) -> supervisor::Settings {
         app: worker(reader, workers),
         workers,
         scale_down_after: reader.duration(Key::ScaleDownAfter),
+        idle_timeout: reader.duration(Key::IdleTimeout),
         python: reader.one(Key::Python).map(|given| python(reader, given)),
         chdir,
         environment: reader.all(Key::Env).iter().filter_map(|given| variable(reader, given)).collect(),

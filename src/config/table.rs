@@ -162,11 +162,14 @@ const WORKERS: &[Definition] = &[
         .short('w')
         .computed("one per CPU core")
         .example("4")
-        .meaning("Worker processes; in a range such as 2..8 as many as the load needs")
+        .meaning("Worker processes; in a range such as 2..8 as many as the load needs, in 0..8 none while nobody asks")
         .peer("gunicorn: workers"),
     option(Key::ScaleDownAfter, "server.scale_down_after", "scale-down-after", "TIME", time(MOMENT))
         .default("60s")
         .meaning("With a range of workers: let one go when one fewer would have been enough for so long"),
+    option(Key::IdleTimeout, "server.idle_timeout", "idle-timeout", "TIME", time(Duration::from_secs(1)))
+        .default("5m")
+        .meaning("With --workers 0..N: let the last worker go when nothing was asked for, and no WebSocket open, for so long"),
     option(Key::Threads, "server.threads", "threads", "N", count(1, THREADS_MAX))
         .default("1")
         .meaning("Threads of a WSGI worker: its concurrent requests")

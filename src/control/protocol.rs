@@ -117,9 +117,15 @@ pub struct Status {
     /// The load of the application that all workers should be of.
     pub generation: u32,
     pub workers_wanted: u32,
-    /// Where that number follows the load: `2..8`.
+    /// Where that number follows the load: `2..8`, `0..8`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workers_range: Option<String>,
+    /// There is no worker, for so long, and the next request starts one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle: Option<f64>,
+    /// None could be started then: it is not tried again for so long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refuses_for: Option<f64>,
     /// Only some are let in.
     #[serde(default)]
     pub maintenance: bool,

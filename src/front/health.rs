@@ -5,7 +5,7 @@ use super::body::Body;
 use super::files::ALLOWED_METHODS;
 use super::maintenance::Maintenance;
 use super::rescue::{self, Asker, Failure};
-use crate::upstream::pool::{Load, Pool};
+use crate::upstream::pool::Pool;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub enum Question {
     /// The program runs.
     Live,
-    /// A worker can take a request, and the server is not about to stop.
+    /// A worker can take a request, or the next one starts it, and the server is not about to stop.
     Ready,
     /// The workers and the queue, as JSON.
     Status,
@@ -66,9 +66,10 @@ impl Health {
         &self.maintenance
     }
 
-    fn is_ready(&self, load: &Load) -> bool {
+    /// Where the next request starts a worker, none is needed: a balancer that sends nothing would never bring one back.
+    fn is_ready(&self) -> bool {
         let is_withdrawn = self.is_leaving.load(Ordering::Relaxed) || self.is_drained.load(Ordering::Relaxed);
-        !is_withdrawn && load.serving > 0
+        !is_withdrawn && self.pool.is_open()
     }
 
     pub fn answer(&self, question: Question, request: &Parts) -> Response<Body> {
@@ -78,7 +79,7 @@ impl Health {
         let (status, kind, text) = match question {
             Question::Live => (StatusCode::OK, PLAIN, "alive\n".to_owned()),
             // In maintenance too: a server that is not ready would get no client to show the page to.
-            Question::Ready if self.is_ready(&self.pool.load()) => {
+            Question::Ready if self.is_ready() => {
                 let is_in_maintenance = self.maintenance.notice().is_some();
                 (
                     StatusCode::OK,
@@ -110,12 +111,14 @@ impl Health {
             .map(|member| json!({ "worker": member.worker, "slots": member.slots, "in_flight": member.in_flight, "ejected": member.is_ejected }))
             .collect();
         let status = json!({
-            "ready": self.is_ready(&load),
+            "ready": self.is_ready(),
             "maintenance": self.maintenance.notice().is_some(),
             "serving": load.serving,
             "in_flight": load.in_flight,
             "queued": load.queued,
             "workers": workers,
+            // Seconds without a worker, where the next request starts one.
+            "idle": self.pool.rest().map(|rest| rest.duration.as_secs_f64()),
         });
         format!("{status}\n")
     }

@@ -171,6 +171,7 @@ impl Failure {
             // A part of a second counts as one.
             Self::Maintenance(notice) => u32::try_from(notice.retry_after.as_millis().div_ceil(1000)).ok(),
             Self::Upstream(UpstreamError { cause: Cause::Unavailable, .. }) => Some(5),
+            Self::Upstream(UpstreamError { cause: Cause::BootFailed { seconds }, .. }) => Some(*seconds),
             Self::Upstream(UpstreamError {
                 cause: Cause::QueueFull | Cause::QueueTimeout | Cause::Unwanted(503),
                 ..
@@ -196,7 +197,9 @@ impl Failure {
 fn not_answered(cause: Cause) -> StatusCode {
     match cause {
         Cause::WorkerDied => StatusCode::BAD_GATEWAY,
-        Cause::QueueFull | Cause::QueueTimeout | Cause::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Cause::QueueFull | Cause::QueueTimeout | Cause::Unavailable | Cause::BootFailed { .. } => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         Cause::Timeout => StatusCode::GATEWAY_TIMEOUT,
         // A good status can be a sign by a header field; without its answer it would be a lie.
         Cause::Unwanted(status) if status >= 400 => StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY),
@@ -213,7 +216,7 @@ fn told(cause: Cause) -> &'static str {
         Cause::QueueFull | Cause::QueueTimeout => {
             "The application has more to do than it can. Please try again in a moment."
         }
-        Cause::Unavailable => "The application is not running at the moment.",
+        Cause::Unavailable | Cause::BootFailed { .. } => "The application is not running at the moment.",
         Cause::Timeout => "The application took too long to answer.",
         Cause::Raised | Cause::Incomplete | Cause::Unwanted(_) => "The application failed to answer this request.",
         Cause::Unsupported => "The application cannot answer this kind of request.",
@@ -357,6 +360,7 @@ mod tests {
             (storage, 500, None, true),
             (upstream(Cause::WorkerDied), 502, None, false),
             (upstream(Cause::Unavailable), 503, Some("5"), false),
+            (upstream(Cause::BootFailed { seconds: 7 }), 503, Some("7"), false),
             (upstream(Cause::QueueFull), 503, Some("1"), false),
             (upstream(Cause::QueueTimeout), 503, Some("1"), false),
             (upstream(Cause::Unwanted(503)), 503, Some("1"), false),

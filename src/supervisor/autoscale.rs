@@ -3,6 +3,9 @@
 //! Up quickly, and only when it hurts: requests have waited for half a second, or the processor is used up. Then the
 //! answer is an absolute need, so that workers that still boot count already. Down slowly, one at a time: when the highest
 //! need of a whole window would have fitted one fewer. A step down that had to be taken back makes the next ones rarer.
+//!
+//! In a range that begins at zero all go when nothing was used for long; the first one comes when a request calls it,
+//! which is decided elsewhere, and until it serves nothing is concluded from waiting.
 
 use super::bounds::Bounds;
 use crate::roster::Measurement;
@@ -47,6 +50,19 @@ pub enum Reason {
     Cpu(u32),
     /// One fewer would have been enough for so long.
     Idle(Duration),
+    /// Nothing of any client was there for so long.
+    Unused(Duration),
+    /// A request waits and there is no worker.
+    Called,
+}
+
+/// How slowly workers go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// So long one fewer must have been enough.
+    pub down_after: Duration,
+    /// So long nothing must have run, waited or been connected before the last one goes.
+    pub idle_timeout: Duration,
 }
 
 impl fmt::Display for Reason {
@@ -55,6 +71,8 @@ impl fmt::Display for Reason {
             Self::Waited(time) => write!(formatter, "requests waited {} ms", time.as_millis()),
             Self::Cpu(tenths) => write!(formatter, "they needed {}.{} CPUs", tenths / 10, tenths % 10),
             Self::Idle(time) => write!(formatter, "one fewer would have been enough for {time:.0?}"),
+            Self::Unused(time) => write!(formatter, "nothing to do for {time:.0?}; the next request starts one"),
+            Self::Called => formatter.write_str("a request waits for it"),
         }
     }
 }
@@ -63,8 +81,12 @@ impl fmt::Display for Reason {
 #[derive(Debug)]
 pub struct Autoscale {
     bounds: Bounds,
-    /// The window: so long one fewer must have been enough.
-    down_after: Duration,
+    pace: Pace,
+    /// Nobody has served yet, or not since there was nobody.
+    is_cold: bool,
+    /// Something of a client is there, and the last time it was.
+    is_used: bool,
+    used_at: Instant,
     /// Slots of one worker.
     slots: u32,
     /// From fork to "ready".
@@ -85,10 +107,13 @@ pub struct Autoscale {
 }
 
 impl Autoscale {
-    pub fn new(now: Instant, bounds: Bounds, down_after: Duration) -> Self {
+    pub fn new(now: Instant, bounds: Bounds, pace: Pace) -> Self {
         Self {
             bounds,
-            down_after,
+            pace,
+            is_cold: true,
+            is_used: false,
+            used_at: now,
             slots: 1,
             boot_time: Duration::from_secs(1),
             measured: VecDeque::new(),
@@ -102,14 +127,31 @@ impl Autoscale {
         }
     }
 
-    pub fn set_bounds(&mut self, bounds: Bounds, down_after: Duration) {
-        (self.bounds, self.down_after) = (bounds, down_after);
+    pub fn set_bounds(&mut self, now: Instant, bounds: Bounds, pace: Pace) {
+        (self.bounds, self.pace) = (bounds, pace);
+        // What was used before may not be known.
+        self.used_at = now;
     }
 
-    /// What a worker of this application is like.
-    pub fn note_worker(&mut self, slots: u32, boot_time: Option<Duration>) {
+    /// A worker serves, and what it is like.
+    pub fn note_worker(&mut self, now: Instant, slots: u32, boot_time: Option<Duration>) {
         self.slots = slots.max(1);
         self.boot_time = boot_time.unwrap_or(self.boot_time);
+        if std::mem::take(&mut self.is_cold) {
+            self.used_at = now;
+            self.waiting_since = None;
+        }
+    }
+
+    /// There is no worker any more.
+    pub fn note_none(&mut self) {
+        self.is_cold = true;
+    }
+
+    /// When all workers are to go, if nothing comes before.
+    pub fn idle_at(&self) -> Option<Instant> {
+        let may_go = self.bounds.begins_at_zero() && !self.is_cold && !self.is_used;
+        may_go.then(|| self.used_at + self.pace.idle_timeout)
     }
 
     /// Whether the processor says something that the slots do not: a worker with many slots is seldom out of them.
@@ -124,6 +166,18 @@ impl Autoscale {
             self.restart(now, wanted);
         }
         self.note(now, seen);
+        if wanted == 0 {
+            self.note_none();
+        }
+        if self.is_cold {
+            // Waiting for a boot says nothing about the load.
+            return None;
+        }
+        if self.idle_at().is_some_and(|at| now >= at) {
+            self.note_none();
+            self.restart(now, 0);
+            return Some((0, Reason::Unused(self.pace.idle_timeout)));
+        }
         let (need, reason) = self.rising_need(now);
         let target = self.bounds.clamp(whole(need));
         if target > wanted {
@@ -151,7 +205,7 @@ impl Autoscale {
 
     /// A step down is proven by this time.
     fn window(&self) -> Duration {
-        self.down_after * self.patience
+        self.pace.down_after * self.patience
     }
 
     fn restart(&mut self, now: Instant, wanted: u32) {
@@ -163,6 +217,10 @@ impl Autoscale {
         match seen {
             Observation::Pool(measurement) => {
                 self.measured.push_back((now, measurement));
+                self.is_used = measurement.is_used;
+                if self.is_used {
+                    self.used_at = now;
+                }
                 if measurement.waited < WAIT {
                     self.waiting_since = None;
                 } else {

@@ -5,18 +5,26 @@ use crate::supervisor::state::Jitter;
 
 const RANGE: Bounds = Bounds { least: 1, most: 8 };
 const WINDOW: Duration = Duration::from_secs(60);
+const PACE: Pace = Pace { down_after: WINDOW, idle_timeout: Duration::from_secs(300) };
 const QUARTER: Duration = Duration::from_millis(250);
 
 fn seen(arrived: u32, service: u64, busy: u32, queued: u32, waited: u64) -> Observation {
     let (service, waited) = (Duration::from_millis(service) * arrived, Duration::from_millis(waited));
-    Observation::Pool(Measurement { span: QUARTER, arrived, answered: arrived, service, busy, queued, waited })
+    let is_used = arrived + busy + queued > 0;
+    Observation::Pool(Measurement { span: QUARTER, arrived, answered: arrived, service, busy, queued, waited, is_used })
+}
+
+/// One whose workers serve.
+fn warm(now: Instant, bounds: Bounds, slots: u32) -> Autoscale {
+    let mut autoscale = Autoscale::new(now, bounds, PACE);
+    autoscale.note_worker(now, slots, None);
+    autoscale
 }
 
 /// What becomes of `wanted` workers when the same is seen for a time.
 fn after(time: Duration, slots: u32, wanted: u32, seen: Observation) -> (u32, Option<(Duration, Reason)>) {
     let begin = Instant::now();
-    let mut autoscale = Autoscale::new(begin, RANGE, WINDOW);
-    autoscale.note_worker(slots, None);
+    let mut autoscale = warm(begin, RANGE, slots);
     let mut now = begin;
     while now < begin + time {
         now += QUARTER;
@@ -50,7 +58,7 @@ fn up_when_requests_wait() {
 #[test]
 fn a_short_wait_starts_nobody() {
     let begin = Instant::now();
-    let mut autoscale = Autoscale::new(begin, RANGE, WINDOW);
+    let mut autoscale = warm(begin, RANGE, 1);
     for turn in 1..200 {
         let wait = if turn % 3 == 0 { 20 } else { 200 };
         assert_eq!(autoscale.step(begin + QUARTER * turn, 1, seen(3, 100, 1, 1, wait)), None, "{turn}");
@@ -74,8 +82,7 @@ fn up_when_the_processor_is_used_up() {
         assert_eq!(became, expected, "{workers} workers with {slots} slots use {used}");
     }
     let begin = Instant::now();
-    let mut autoscale = Autoscale::new(begin, RANGE, WINDOW);
-    autoscale.note_worker(1000, None);
+    let mut autoscale = warm(begin, RANGE, 1000);
     for (second, used) in [0.1, 2.0, 0.1, 2.0].into_iter().enumerate() {
         let now = begin + Duration::from_secs(second as u64 + 1);
         assert_eq!(autoscale.step(now, 1, Observation::Cpu(used)), None, "a moment of work is none");
@@ -103,10 +110,58 @@ fn down_when_one_fewer_was_enough_for_the_whole_window() {
     }
 }
 
+const FROM_ZERO: Bounds = Bounds { least: 0, most: 8 };
+
+#[test]
+fn all_go_when_nothing_was_used_for_so_long() {
+    let probes = Observation::Pool(Measurement { span: QUARTER, answered: 1, busy: 1, ..Measurement::default() });
+    let rows = [
+        // What, the range, what is seen, after how many seconds none is wanted.
+        ("nothing at all", FROM_ZERO, Observation::Nothing, Some(300)),
+        ("only our own probes", FROM_ZERO, probes, Some(300)),
+        ("a request now and then", FROM_ZERO, seen(1, 10, 0, 0, 0), None),
+        ("an open WebSocket", FROM_ZERO, seen(0, 0, 1, 0, 0), None),
+        ("a range from one", RANGE, Observation::Nothing, None),
+    ];
+    for (what, bounds, seen, expected) in rows {
+        let begin = Instant::now();
+        let mut autoscale = warm(begin, bounds, 1000);
+        let mut turns = (1..=4 * 400).map(|turn| begin + QUARTER * turn);
+        let gone = turns.find(|now| autoscale.step(*now, 1, seen) == Some((0, Reason::Unused(PACE.idle_timeout))));
+        assert_eq!(gone.map(|now| (now - begin).as_secs()), expected, "{what}");
+    }
+}
+
+#[test]
+fn the_time_begins_anew_with_each_use_and_not_before_somebody_serves() {
+    let begin = Instant::now();
+    let at = |seconds| begin + Duration::from_secs(seconds);
+    let mut autoscale = Autoscale::new(begin, FROM_ZERO, PACE);
+    assert_eq!((autoscale.idle_at(), autoscale.step(at(9000), 1, Observation::Nothing)), (None, None), "it boots");
+    autoscale.note_worker(at(9000), 1, None);
+    assert_eq!(autoscale.idle_at(), Some(at(9300)));
+    assert_eq!(autoscale.step(at(9299), 1, seen(1, 10, 1, 0, 0)), None);
+    assert_eq!(autoscale.idle_at(), None, "it runs");
+    assert_eq!(autoscale.step(at(9400), 1, Observation::Pool(Measurement::default())), None);
+    // A replacement that begins to serve is no use.
+    autoscale.note_worker(at(9500), 1, None);
+    assert_eq!(autoscale.idle_at(), Some(at(9599)));
+    // However many there are.
+    assert!(autoscale.step(at(9599), 1, Observation::Nothing).is_some_and(|(workers, _)| workers == 0));
+    // Those that wait for the boot, however long, call for no further ones.
+    for second in 9600..9700 {
+        assert_eq!(autoscale.step(at(second), u32::from(second > 9601), seen(5, 100, 0, 50, 9000)), None);
+    }
+    autoscale.note_worker(at(9700), 1, None);
+    assert_eq!(autoscale.step(at(9700), 1, seen(9, 100, 1, 9, 400)), None);
+    let up = autoscale.step(at(9701), 1, seen(9, 100, 1, 9, 400));
+    assert!(up.is_some_and(|(workers, _)| (2..8).contains(&workers)), "{up:?}");
+}
+
 #[test]
 fn a_short_peak_keeps_the_workers_for_a_window() {
     let begin = Instant::now();
-    let mut autoscale = Autoscale::new(begin, RANGE, WINDOW);
+    let mut autoscale = warm(begin, RANGE, 1);
     let mut downs = Vec::new();
     for turn in 1..=600 {
         let now = begin + QUARTER * turn;
@@ -122,7 +177,8 @@ fn a_short_peak_keeps_the_workers_for_a_window() {
 fn never_outside_the_bounds() {
     let bounds = Bounds { least: 2, most: 5 };
     let begin = Instant::now();
-    let mut autoscale = Autoscale::new(begin, bounds, Duration::from_secs(2));
+    let mut autoscale = Autoscale::new(begin, bounds, Pace { down_after: Duration::from_secs(2), ..PACE });
+    autoscale.note_worker(begin, 1, None);
     let (mut jitter, mut wanted) = (Jitter(7), 2);
     for turn in 1..20_000 {
         let random = |most: u64, jitter: &mut Jitter| jitter.below(most) as u32;
@@ -161,8 +217,8 @@ const BOOT: Duration = Duration::from_secs(2);
 impl World {
     fn new(seed: u64, workers: u32) -> Self {
         let now = Instant::now();
-        let mut autoscale = Autoscale::new(now, RANGE, WINDOW);
-        autoscale.note_worker(1, Some(BOOT));
+        let mut autoscale = warm(now, RANGE, 1);
+        autoscale.note_worker(now, 1, Some(BOOT));
         Self {
             now,
             autoscale,

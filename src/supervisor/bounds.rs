@@ -1,4 +1,4 @@
-//! Pure: how many workers there may be: `4`, or `2..8`.
+//! Pure: how many workers there may be: `4`, `2..8`, or `0..8`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,6 +6,7 @@ use std::str::FromStr;
 /// A number of workers, or from where to where it may move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
+    /// Zero: none until a request needs one.
     pub least: u32,
     /// Not below `least`.
     pub most: u32,
@@ -25,17 +26,27 @@ impl Bounds {
         workers.clamp(self.least, self.most)
     }
 
-    /// Both ends one higher.
-    #[must_use]
-    pub fn raised(self) -> Self {
-        Self { least: self.least + 1, most: self.most + 1 }
+    /// There may be none, until a request needs one.
+    pub fn begins_at_zero(self) -> bool {
+        self.least == 0
     }
 
-    /// Both ends one lower, but not below one.
+    /// Both ends one higher; zero stays.
+    #[must_use]
+    pub fn raised(self) -> Self {
+        Self { least: if self.begins_at_zero() { 0 } else { self.least + 1 }, most: self.most + 1 }
+    }
+
+    /// Both ends one lower, but not below one; zero stays.
     #[must_use]
     pub fn lowered(self) -> Self {
         let less = |workers: u32| workers.saturating_sub(1).max(1);
-        Self { least: less(self.least), most: less(self.most) }
+        Self { least: if self.begins_at_zero() { 0 } else { less(self.least) }, most: less(self.most) }
+    }
+
+    /// Whether that many can be had: at least one, if only now and then, and no more than this.
+    pub fn is_within(self, most: u32) -> bool {
+        (1..=most).contains(&self.most)
     }
 
     /// What a text that is none was probably meant to say.
@@ -43,6 +54,9 @@ impl Bounds {
         let is_break = |character: char| !character.is_ascii_digit();
         let numbers: Vec<u32> = text.split(is_break).filter_map(|part| part.parse().ok()).collect();
         let [first, second] = numbers[..] else { return None };
+        if first.max(second) == 0 {
+            return None;
+        }
         let meant = Self { least: first.min(second), most: first.max(second) };
         Some(if first > second { format!("the smaller number comes first: {meant}") } else { format!("write {meant}") })
     }
@@ -86,6 +100,7 @@ mod tests {
             ("2..8", Some((2, 8, "2..8"))),
             ("2 .. 8", Some((2, 8, "2..8"))),
             ("3..3", Some((3, 3, "3"))),
+            ("0..4", Some((0, 4, "0..4"))),
             ("8..2", None),
             ("2...8", None),
             ("2-8", None),
@@ -109,6 +124,7 @@ mod tests {
             ("2-8", Some("write 2..8")),
             ("2...8", Some("write 2..8")),
             ("2,8", Some("write 2..8")),
+            ("0..0", None),
             ("many", None),
             ("1.5.2", None),
         ];
@@ -124,5 +140,9 @@ mod tests {
         assert_eq!(bounds.lowered(), Bounds { least: 1, most: 2 });
         assert_eq!(Bounds::exactly(1).lowered(), Bounds::exactly(1));
         assert_eq!(bounds.clamp(0), 1);
+        let bounds = Bounds { least: 0, most: 1 };
+        assert_eq!(bounds.raised(), Bounds { least: 0, most: 2 });
+        assert_eq!((bounds.lowered(), bounds.clamp(0)), (bounds, 0));
+        assert!(bounds.is_within(1) && !bounds.raised().is_within(1) && !Bounds::exactly(0).is_within(1));
     }
 }

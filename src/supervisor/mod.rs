@@ -20,6 +20,7 @@ pub use stack_report::{Frame, StackReport, Task, Thread};
 pub use zygote::SERVICE_MANAGER_VARIABLES;
 
 use crate::roster::{Report, SupervisorEnd, WorkerNumber};
+use autoscale::Pace;
 use monoceros_wire::message::{BootFailure, Interface};
 use monoceros_wire::zygote::WorkerSettings;
 use scaler::Scaler;
@@ -41,6 +42,8 @@ pub struct Settings {
     pub workers: Bounds,
     /// So long one worker fewer must have been enough before one goes.
     pub scale_down_after: Duration,
+    /// In a range that begins at zero: so long nothing must have been used before the last one goes.
+    pub idle_timeout: Duration,
     /// Interpreter asked for (`--python`); otherwise it is searched for.
     pub python: Option<PathBuf>,
     /// Directory to serve from (gunicorn: `chdir`).
@@ -192,16 +195,19 @@ pub async fn run(
     loop {
         while let Some(event) = events.pop_front() {
             scaler.note(&event, &shell.settings);
-            for action in machine.step(Instant::now(), event) {
-                match action {
-                    Action::Finish(outcome) => return shell.finish(outcome, &mut news).await,
-                    action => events.extend(shell.perform(action)),
+            for event in scaler.change().into_iter().chain([event]) {
+                for action in machine.step(Instant::now(), event) {
+                    match action {
+                        Action::Finish(outcome) => return shell.finish(outcome, &mut news).await,
+                        action => events.extend(shell.perform(action)),
+                    }
                 }
             }
         }
         let vitals = shell.settings.recycling.needs_vitals().then(|| vitals.tick());
         let pulse = scaler.is_active().then(|| pulse.tick());
         let alarm = machine.wake_at(Instant::now()).map(|at| tokio::time::sleep_until(at.into()));
+        let idleness = scaler.wake_at().map(|at| tokio::time::sleep_until(at.into()));
         tokio::select! {
             Some(report) = reports.recv() => match report {
                 Report::Late { worker, requests } => shell.ask(worker, Question::Late(requests)),
@@ -241,6 +247,7 @@ pub async fn run(
             });
             }
             () = or_never(alarm) => events.push_back(Event::Tick),
+            () = or_never(idleness) => events.extend(scaler.look_at_idleness(machine.wanted())),
             _ = or_never(vitals) => events.extend(shell.look_at_vitals()),
             _ = or_never(pulse) => events.extend(scaler.look(&shell.serving(&machine), machine.wanted())),
             _ = or_never(child_ended.as_mut().map(Signal::recv)) => orphans::reap(&shell.zygote_ids()),
@@ -260,6 +267,7 @@ pub(crate) fn event_of(report: Report) -> Option<Event> {
         Report::Sick { worker } => Event::Retire { worker, reason: Retirement::Sick },
         Report::Leaking { worker, .. } => Event::Retire { worker, reason: Retirement::Leaking },
         Report::Returned { worker } => Event::Returned { worker },
+        Report::Called => Event::Called,
         Report::Late { .. } | Report::Stalled { .. } | Report::Resumed { .. } | Report::Measured(_) => return None,
     })
 }
@@ -283,9 +291,13 @@ impl Recycling {
 }
 
 impl Settings {
+    fn pace(&self) -> Pace {
+        Pace { down_after: self.scale_down_after, idle_timeout: self.idle_timeout }
+    }
+
     fn policy(&self) -> Policy {
         Policy {
-            workers: self.workers.least,
+            workers: self.workers.least.max(1),
             surge: 1,
             boot_timeout: self.boot_timeout,
             graceful_timeout: self.graceful_timeout,

@@ -68,6 +68,9 @@ pub(super) fn say(saying: Saying) {
         Saying::Scaled { from, to, reason: Some(reason) } => {
             tracing::info!("workers: {to} instead of {from} ({reason})");
         }
+        Saying::NobodyCame { pause } => {
+            tracing::error!("no worker: requests get 503; one that comes in {pause:.1?} or later tries again");
+        }
         Saying::FirstLoadFailed { failure, .. } => {
             tracing::error!("the application cannot be loaded: {}", failure.message);
             traceback(&failure.traceback);

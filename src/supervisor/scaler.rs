@@ -1,6 +1,6 @@
 //! Moves the number of workers: as somebody asks, or within a range as [`autoscale`](super::autoscale) finds.
 
-use super::autoscale::{Autoscale, Observation};
+use super::autoscale::{Autoscale, Observation, Pace};
 use super::bounds::Bounds;
 use super::state::Event;
 use super::{Demand, Settings};
@@ -15,11 +15,14 @@ pub(super) const PULSE: Duration = Duration::from_secs(1);
 /// See the module.
 pub(super) struct Scaler {
     bounds: Bounds,
-    down_after: Duration,
+    pace: Pace,
     /// While there is a range.
     autoscale: Option<Autoscale>,
     /// All workers were sent away, until somebody asks for some.
     is_away: bool,
+    /// What the others know about [`Self::is_on_demand`].
+    told_on_demand: bool,
+    has_served: bool,
     is_stopping: bool,
     notices: mpsc::UnboundedSender<Notice>,
     slots: u32,
@@ -34,9 +37,11 @@ impl Scaler {
     pub(super) fn new(settings: &Settings, notices: mpsc::UnboundedSender<Notice>) -> Self {
         let mut scaler = Self {
             bounds: settings.workers,
-            down_after: settings.scale_down_after,
+            pace: settings.pace(),
             autoscale: None,
             is_away: false,
+            told_on_demand: false,
+            has_served: false,
             is_stopping: false,
             notices,
             slots: 1,
@@ -57,15 +62,37 @@ impl Scaler {
         self.autoscale.is_some() && !self.is_away && !self.is_stopping
     }
 
+    /// There may be no worker until a request calls one.
+    fn is_on_demand(&self) -> bool {
+        self.bounds.begins_at_zero() && !self.is_away
+    }
+
+    /// Whether that has changed; the pool is told here.
+    pub(super) fn change(&mut self) -> Option<Event> {
+        let is_on = self.is_on_demand();
+        let is_news = std::mem::replace(&mut self.told_on_demand, is_on) != is_on;
+        is_news.then(|| {
+            // The upstream is gone only when the program ends.
+            let _ = self.notices.send(Notice::OnDemand(is_on));
+            Event::OnDemand(is_on)
+        })
+    }
+
+    /// When [`Self::look_at_idleness`] is due.
+    pub(super) fn wake_at(&self) -> Option<Instant> {
+        self.autoscale.as_ref().filter(|_| self.is_active())?.idle_at()
+    }
+
     fn set(&mut self, bounds: Bounds) {
         self.bounds = bounds;
+        let now = Instant::now();
         if let Some(autoscale) = self.autoscale.as_mut().filter(|_| bounds.is_range()) {
-            return autoscale.set_bounds(bounds, self.down_after);
+            return autoscale.set_bounds(now, bounds, self.pace);
         }
         let before = self.autoscale.is_some();
-        self.autoscale = bounds.is_range().then(|| Autoscale::new(Instant::now(), bounds, self.down_after));
-        if let Some(autoscale) = &mut self.autoscale {
-            autoscale.note_worker(self.slots, self.boot_time);
+        self.autoscale = bounds.is_range().then(|| Autoscale::new(now, bounds, self.pace));
+        if let Some(autoscale) = self.autoscale.as_mut().filter(|_| self.has_served) {
+            autoscale.note_worker(now, self.slots, self.boot_time);
         }
         if before != self.autoscale.is_some() {
             // The upstream is gone only when the program ends.
@@ -78,16 +105,21 @@ impl Scaler {
         match event {
             Event::Forked { worker, .. } => drop(self.forked.insert(*worker, Instant::now())),
             Event::Ready { worker, slots, .. } => {
-                self.slots = *slots;
+                (self.slots, self.has_served) = (*slots, true);
                 self.boot_time = self.forked.remove(worker).map(|at| at.elapsed()).or(self.boot_time);
                 if let Some(autoscale) = &mut self.autoscale {
-                    autoscale.note_worker(self.slots, self.boot_time);
+                    autoscale.note_worker(Instant::now(), self.slots, self.boot_time);
                 }
             }
             Event::Exited { worker, .. } => drop(self.forked.remove(worker)),
             Event::Adopt { workers, .. } => {
-                self.down_after = settings.scale_down_after;
+                self.pace = settings.pace();
                 self.set(workers.unwrap_or(self.bounds));
+            }
+            Event::Scale { workers: 0, .. } => {
+                if let Some(autoscale) = &mut self.autoscale {
+                    autoscale.note_none();
+                }
             }
             Event::StopGracefully | Event::StopQuickly => self.is_stopping = true,
             _ => {}
@@ -123,6 +155,11 @@ impl Scaler {
 
     pub(super) fn measured(&mut self, seen: Measurement, wanted: u32) -> Option<Event> {
         self.step(wanted, Observation::Pool(seen))
+    }
+
+    /// Looks at the clock alone.
+    pub(super) fn look_at_idleness(&mut self, wanted: u32) -> Option<Event> {
+        self.step(wanted, Observation::Nothing)
     }
 
     /// Looks at the clock, and at the processor use of the workers where that says more than their slots.

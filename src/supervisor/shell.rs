@@ -102,6 +102,8 @@ impl<M: FnMut(Milestone)> Shell<M> {
                     return Some(Event::ForkFailed { worker, message: error.to_string() });
                 }
             }
+            Action::Wake => self.notify(Notice::Waking),
+            Action::Refuse { pause } => self.notify(Notice::Refuse(pause)),
             Action::Drain(worker) => self.notify(Notice::Drain(worker)),
             Action::Forget(worker) => {
                 self.workers.remove(&worker);

@@ -197,6 +197,11 @@ impl Cells {
         self.free.push(cell);
     }
 
+    /// Whether a request of a client is here, or its application has not returned; a WebSocket too.
+    pub(super) fn holds_clients(&self) -> bool {
+        self.entries.iter().any(|entry| entry.exchange.as_ref().is_some_and(|exchange| !exchange.request.is_probe()))
+    }
+
     /// Cells that are in use though their request is over.
     pub(super) fn lingering(&self) -> usize {
         self.stale.len() + self.ended.len()

@@ -30,6 +30,8 @@ pub enum Cause {
     QueueTimeout,
     /// The server is shutting down, or no worker can be had.
     Unavailable,
+    /// The worker that it waited for could not be started; the next try is after so many seconds.
+    BootFailed { seconds: u32 },
     /// The application took too long.
     Timeout,
     /// The application answered with this status, but its answer was a sign to ask another worker (`--retry-on`).

@@ -84,7 +84,7 @@ fn may_repeat(cause: Cause, request: RequestTraits, policy: &Policy) -> bool {
 /// another worker was to be asked: when none can be had, "not executed" (503) would be wrong.
 pub fn told(cause: Cause, earlier: Option<Cause>) -> Cause {
     match (cause, earlier) {
-        (Cause::QueueTimeout | Cause::Unavailable, Some(earlier)) => earlier,
+        (Cause::QueueTimeout | Cause::Unavailable | Cause::BootFailed { .. }, Some(earlier)) => earlier,
         (cause, _) => cause,
     }
 }

@@ -153,6 +153,11 @@ impl Link {
         recalled
     }
 
+    /// Whether something of a client is in the worker.
+    pub(super) fn holds_clients(&self) -> bool {
+        self.lock().cells.holds_clients()
+    }
+
     /// Whether an application is at this stream now.
     pub(super) fn is_inside(&self, stream: StreamId) -> bool {
         self.lock().cells.is_inside(stream)

@@ -13,6 +13,7 @@ pub mod fairness;
 mod gauge;
 pub mod link;
 mod obituary;
+pub mod on_demand;
 pub mod pool;
 mod probe;
 mod queue;
@@ -26,6 +27,7 @@ mod spool;
 pub mod stall;
 mod sweep;
 pub mod timeouts;
+mod vacancy;
 mod warm_up;
 pub mod watch;
 

@@ -36,7 +36,9 @@ impl End {
             Self::Ended(Fate::Answered) => "had its whole answer",
             Self::Ended(Fate::Abandoned) => "its client had left",
             Self::Ended(Fate::Failed(Cause::Timeout)) => "answered 504",
-            Self::Ended(Fate::Failed(Cause::QueueFull | Cause::QueueTimeout | Cause::Unavailable)) => "answered 503",
+            Self::Ended(Fate::Failed(
+                Cause::QueueFull | Cause::QueueTimeout | Cause::Unavailable | Cause::BootFailed { .. },
+            )) => "answered 503",
             Self::Ended(Fate::Failed(_) | Fate::Open) => "answered 502",
         }
     }

@@ -13,10 +13,12 @@ use super::exchange::{Exchange, SpoolLimits};
 use super::gauge::Gauge;
 use super::link::{self, Link, Turn};
 use super::obituary::{self, End, Inside};
+use super::on_demand::OnDemand;
 use super::queue::Queue;
 use super::request::EncodedRequest;
 use super::stall::Pulse;
 use super::sweep::Rhythm;
+use super::vacancy;
 use crate::roster::{Notice, Report, UpstreamEnd, WarmUp, WorkerNumber};
 use arc_swap::{ArcSwap, Guard};
 use monoceros_wire::frame::{Kind, LINK, StreamId};
@@ -100,6 +102,10 @@ impl MemberEntry {
         }
     }
 
+    pub(super) fn is_serving(&self) -> bool {
+        self.state == MemberState::Serving
+    }
+
     /// It serves, and is not ejected.
     pub(super) fn may_get(&self) -> bool {
         self.state == MemberState::Serving && !self.is_barred
@@ -131,6 +137,9 @@ pub(super) struct State {
     /// How many tries more there may be.
     pub(super) budget: Budget,
     pub(super) rhythm: Rhythm,
+    pub(super) on_demand: OnDemand,
+    /// Whether the workers that served last run an event loop.
+    was_asgi: bool,
     /// While the supervisor asks.
     pub(super) gauge: Option<Box<Gauge>>,
     /// When deadlines are looked at next.
@@ -227,8 +236,11 @@ impl Pool {
         }
         if state.is_next() && state.hand(&exchange, now) {
             // On its way.
+        } else if let Some(pause) = state.refuses_for(now) {
+            return Err(refusal(vacancy::boot_failed(pause)));
         } else if state.queue.admit(&exchange, settings.queue_size, settings.queue_fairness) {
             state.hasten(Rhythm::Slow);
+            self.call_if_empty(&state, now);
         } else {
             return Err(refusal(Cause::QueueFull));
         }
@@ -242,12 +254,15 @@ impl Pool {
         state.is_closed = true;
         let waiting = std::mem::take(&mut state.queue);
         drop(state);
-        waiting.fail_all();
+        waiting.fail_all(Cause::Unavailable);
     }
 
-    /// Whether the workers that serve now run an event loop.
+    /// Whether the workers that serve now run an event loop, or those did that will come back when a request needs one.
     pub fn is_asgi(&self) -> bool {
-        self.lock().members.iter().any(|member| member.state == MemberState::Serving && member.link.is_asgi())
+        let state = self.lock();
+        let is_resting = state.is_empty() && state.on_demand.is_on();
+        (is_resting && state.was_asgi)
+            || state.members.iter().any(|member| member.is_serving() && member.link.is_asgi())
     }
 
     pub fn load(&self) -> Load {
@@ -277,6 +292,9 @@ impl Pool {
                 Notice::Joined(member) => self.join(member, &threads),
                 Notice::Drain(worker) => self.drain(worker),
                 Notice::Measure(is_on) => self.lock().gauge = is_on.then(Box::default),
+                Notice::OnDemand(is_on) => self.lock().on_demand.set(is_on),
+                Notice::Waking => self.lock().on_demand.note_waking(),
+                Notice::Refuse(pause) => self.refuse(pause),
                 Notice::Gone(worker) => {
                     // Answers may still be in the socket: the link's task reads them before it ends.
                     if let Some(member) = self.lock().member(worker) {
@@ -313,6 +331,7 @@ impl Pool {
     /// Hands nothing more to a worker, and lets it go when it holds nothing.
     pub(super) fn drain(&self, worker: WorkerNumber) {
         let mut state = self.lock();
+        let was_empty = state.is_empty();
         let Some(member) = state.member(worker) else { return };
         member.state = MemberState::Draining { told: false };
         let recalled = member.link.recall_all();
@@ -324,11 +343,12 @@ impl Pool {
         state.review();
         state.queue.put_first(recalled);
         state.settle(now);
-        let is_serving = state.members.iter().any(|member| member.state == MemberState::Serving);
+        self.note_if_empty(&mut state, was_empty, now);
+        let is_serving = state.members.iter().any(MemberEntry::is_serving);
         if state.is_closed && !is_serving {
             let waiting = std::mem::take(&mut state.queue);
             drop(state);
-            waiting.fail_all();
+            waiting.fail_all(Cause::Unavailable);
         }
     }
 
@@ -336,15 +356,13 @@ impl Pool {
     pub(super) fn turn(self: &Arc<Self>, link: &Arc<Link>, turn: &Turn, now: u64) {
         let mut state = self.lock();
         let Some(member) = state.member(link.worker()) else { return };
-        if let Some(ready) = turn.ready {
-            match member.warm_up.take() {
-                Some(warm_up) => {
-                    member.state = MemberState::WarmingUp;
-                    let warm_up = Arc::clone(self).warm_up(Arc::clone(link), ready, warm_up, member.joined_at);
-                    tokio::spawn(warm_up);
-                }
-                None => self.begin_to_serve(member, ready),
-            }
+        let mut serves = turn.ready;
+        if let Some(ready) = turn.ready
+            && let Some(warm_up) = member.warm_up.take()
+        {
+            serves = None;
+            member.state = MemberState::WarmingUp;
+            tokio::spawn(Arc::clone(self).warm_up(Arc::clone(link), ready, warm_up, member.joined_at));
         }
         // The next piece of an answer is no progress for those who wait behind it.
         if turn.finished > 0 || turn.has_moved {
@@ -355,8 +373,8 @@ impl Pool {
         for sample in &turn.service_times {
             member.service.observe(*sample);
         }
-        if turn.ready.is_some() {
-            state.review();
+        if let Some(ready) = serves {
+            self.begin_to_serve(&mut state, link, ready, now);
         }
         if let Some(gauge) = &mut state.gauge {
             gauge.note_answers(&turn.service_times);
@@ -371,18 +389,23 @@ impl Pool {
     }
 
     /// From now on it gets requests.
-    pub(super) fn begin_to_serve(&self, member: &mut MemberEntry, ready: Ready) {
+    pub(super) fn begin_to_serve(&self, state: &mut State, link: &Arc<Link>, ready: Ready, now: u64) {
+        let Some(member) = state.members.iter_mut().find(|member| Arc::ptr_eq(&member.link, link)) else { return };
         member.state = MemberState::Serving;
         member.slots = ready.slots;
         member.is_slow = false;
         let worker = member.link.worker();
         self.report(Report::Ready { worker, interface: ready.interface, slots: ready.slots });
+        state.was_asgi = link.is_asgi();
+        state.on_demand.note_serving(now);
+        state.review();
     }
 
     /// A worker is gone: what it held is repeated elsewhere or answered, as [`failover`] decides.
     pub(super) fn lose(&self, link: &Arc<Link>) {
         let now = self.now();
         let mut state = self.lock();
+        let was_empty = state.is_empty();
         state.members.retain(|member| !Arc::ptr_eq(&member.link, link));
         state.review();
         let mut again = Vec::new();
@@ -399,6 +422,7 @@ impl Pool {
         }
         state.queue.put_first(again);
         state.settle(now);
+        self.note_if_empty(&mut state, was_empty, now);
         drop(state);
         if let Some(line) = obituary::line(link.worker(), &inside) {
             tracing::warn!("{line}");
@@ -472,7 +496,7 @@ impl State {
                     break;
                 }
             } else if let Some(gauge) = &mut self.gauge {
-                gauge.note_wait(now.saturating_sub(queued_at));
+                gauge.note_wait(now.saturating_sub(self.on_demand.waits_since(queued_at)));
             }
         }
         self.queue.put_first(held_back);

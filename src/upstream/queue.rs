@@ -60,13 +60,13 @@ impl Queue {
         self.turns.retain(|waiting| !Arc::ptr_eq(waiting, exchange));
     }
 
-    /// Ends what waits for longer than `limit` nanoseconds.
-    pub(super) fn expire(&mut self, now: u64, limit: u64) {
+    /// Ends what waits for longer than `limit` nanoseconds; `since` tells from when that counts.
+    pub(super) fn expire(&mut self, now: u64, limit: u64, since: impl Fn(u64) -> u64) {
         if self.is_empty() {
             return;
         }
         self.turns.retain(|exchange| {
-            let is_expired = now.saturating_sub(exchange.queued_at()) > limit;
+            let is_expired = now.saturating_sub(since(exchange.queued_at())) > limit;
             if is_expired {
                 exchange.fail(Cause::QueueTimeout);
             }
@@ -75,9 +75,9 @@ impl Queue {
     }
 
     /// Ends everything that waits: there will be no worker for it.
-    pub(super) fn fail_all(mut self) {
+    pub(super) fn fail_all(mut self, cause: Cause) {
         while let Some(exchange) = self.pop() {
-            exchange.fail(Cause::Unavailable);
+            exchange.fail(cause);
         }
     }
 }

@@ -48,6 +48,19 @@ impl Rehearsal {
         self.links.insert(worker, link);
     }
 
+    /// There may be no worker until a request calls one.
+    pub(crate) fn set_on_demand(&self) {
+        self.pool.lock().on_demand.set(true);
+    }
+
+    pub(crate) fn wake(&self) {
+        self.pool.lock().on_demand.note_waking();
+    }
+
+    pub(crate) fn refuse(&self, pause: Duration) {
+        self.pool.refuse(pause);
+    }
+
     pub(crate) fn drain(&self, worker: WorkerNumber) {
         self.pool.drain(worker);
     }

@@ -72,7 +72,12 @@ impl Signs {
             Cause::Timeout => self.signs.contains(&Sign::Timeout),
             Cause::Raised | Cause::Incomplete => self.signs.contains(&Sign::Error),
             Cause::Unwanted(_) => self.looks_at_answers,
-            Cause::Unsupported | Cause::QueueFull | Cause::QueueTimeout | Cause::Unavailable | Cause::TooLarge => false,
+            Cause::Unsupported
+            | Cause::QueueFull
+            | Cause::QueueTimeout
+            | Cause::Unavailable
+            | Cause::BootFailed { .. }
+            | Cause::TooLarge => false,
         }
     }
 

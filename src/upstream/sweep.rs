@@ -54,6 +54,7 @@ impl Pool {
             self.end_waiting(&mut state, now);
             self.end_overdue(&mut state, now);
             self.watch_event_loops(&mut state, now);
+            self.call_if_empty(&state, now);
         }
         if let Some(measurement) = state.measure(now) {
             self.report(Report::Measured(measurement));
@@ -73,8 +74,10 @@ impl Pool {
     /// Ends what has waited too long for a worker.
     fn end_waiting(&self, state: &mut State, now: u64) {
         let limit = self.settings().queue_timeout.as_nanos() as u64;
-        if limit > 0 {
-            state.queue.expire(now, limit);
+        let counts = state.on_demand.counts() || state.members.iter().any(MemberEntry::is_serving);
+        if limit > 0 && counts {
+            let State { queue, on_demand, .. } = state;
+            queue.expire(now, limit, |queued_at| on_demand.waits_since(queued_at));
         }
     }
 
@@ -196,8 +199,12 @@ impl State {
         let gauge = self.gauge.as_mut().filter(|gauge| gauge.is_due(now))?;
         let serving = self.members.iter().filter(|member| member.state == MemberState::Serving);
         let busy = serving.map(|member| member.in_flight.min(member.slots)).sum();
-        let longest = self.queue.waiting_since().map_or(0, |since| now.saturating_sub(since));
-        gauge.report(now, busy, self.queue.len() as u32, longest)
+        let longest =
+            self.queue.waiting_since().map_or(0, |since| now.saturating_sub(self.on_demand.waits_since(since)));
+        let holds = |member: &MemberEntry| member.is_busy() && member.link.holds_clients();
+        let is_used = self.on_demand.is_on()
+            && (gauge.has_arrivals() || !self.queue.is_empty() || self.members.iter().any(holds));
+        gauge.report(now, busy, self.queue.len() as u32, longest, is_used)
     }
 
     /// Takes back what sits in a worker that does not take it up. True when something waits in a worker.

@@ -1,7 +1,7 @@
 //! What a new worker has to answer before it gets requests (`--warm-up`).
 
 use super::link::Link;
-use super::pool::{MemberState, Pool};
+use super::pool::{MemberEntry, MemberState, Pool};
 use super::probe::Outcome;
 use crate::roster::{Report, WarmUp};
 use monoceros_wire::message::{BootFailure, Ready};
@@ -41,12 +41,11 @@ impl Pool {
             }
         }
         let mut state = self.lock();
-        if let Some(member) = state.members.iter_mut().find(|member| Arc::ptr_eq(&member.link, &link))
-            && member.state == MemberState::WarmingUp
-        {
-            self.begin_to_serve(member, ready);
-            state.review();
-            state.settle(self.now());
+        let is_it = |member: &MemberEntry| Arc::ptr_eq(&member.link, &link) && member.state == MemberState::WarmingUp;
+        if state.members.iter().any(is_it) {
+            let now = self.now();
+            self.begin_to_serve(&mut state, &link, ready, now);
+            state.settle(now);
         }
     }
 }

@@ -147,7 +147,10 @@ impl World {
                 }
             }
             Err(error) => {
-                assert!(matches!(error.cause, Cause::QueueFull | Cause::Unavailable), "{error}");
+                assert!(
+                    matches!(error.cause, Cause::QueueFull | Cause::Unavailable | Cause::BootFailed { .. }),
+                    "{error}"
+                );
                 let mut asked = Asked::new(is_post, None);
                 asked.outcome = Some(Outcome::Failed(error.cause));
                 self.asked.push(asked);
@@ -184,6 +187,10 @@ impl World {
                 Cause::Timeout => {
                     let took = self.nanoseconds() - asked.entered_at;
                     assert!(last.is_some() && took > REQUEST_TIMEOUT.as_nanos() as u64, "{number:?} got 504 too early");
+                }
+                Cause::BootFailed { .. } => {
+                    assert!(self.on_demand, "{number:?} was refused where workers are there for all");
+                    assert_eq!(last, None, "{number:?} got 503 and was executed");
                 }
                 Cause::QueueFull | Cause::QueueTimeout | Cause::Unavailable => {
                     assert_eq!(last, None, "{number:?} got 503 and was executed");

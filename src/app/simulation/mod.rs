@@ -1,6 +1,7 @@
 //! Supervisor and pool together, in a world of seeded misfortune: workers that crash, hang, boot slowly or not at all,
 //! in the application or outside of it, zygotes that die, clients that leave, reloads of good and of broken code, while
-//! requests arrive. Time is virtual; the links end in memory.
+//! requests arrive; in every fourth world there is no worker until a request calls one, and all are let go in the middle of
+//! whatever goes on. Time is virtual; the links end in memory.
 //!
 //! What must hold: every request ends, with its own answer or with a status that is true; nothing is executed twice that
 //! must not be; whoever is told "503" was never executed; no worker is left over. `SEED=n` runs one seed; a seed that
@@ -18,6 +19,10 @@ use std::time::Duration;
 use world::{Happening, MILLISECOND, World};
 
 fn simulate(world: &mut World) {
+    if world.on_demand {
+        world.pool.set_on_demand();
+        world.tell(Event::OnDemand(true));
+    }
     world.tell(Event::Start);
     world.settle();
     world.run_for(Duration::from_secs(1));
@@ -41,6 +46,9 @@ fn simulate(world: &mut World) {
         let workers = 1 + world.random.below(4) as u32;
         world.plan_within(Duration::ZERO, chaos, Happening::Scale(workers));
     }
+    for _ in 0..if world.on_demand { 2 + world.random.below(6) } else { 0 } {
+        world.plan_within(Duration::ZERO, chaos, Happening::Idle);
+    }
     for worker in world.workers.keys().copied().collect::<Vec<_>>() {
         if world.chance(400) {
             world.plan_within(Duration::ZERO, chaos, Happening::Dies { worker, signal: 11 });
@@ -56,6 +64,9 @@ fn simulate(world: &mut World) {
     for _ in 0..40 {
         world.arrivals(u64::from(world.machine.wanted()) + 2, MILLISECOND);
         world.run_for(Duration::from_secs(1));
+    }
+    if world.on_demand {
+        world.happen(&Happening::Idle);
     }
     let first_calm = world.asked.len();
     world.arrivals(20, Duration::from_millis(500));

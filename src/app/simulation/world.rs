@@ -3,6 +3,7 @@
 use super::client::{Asked, Number};
 use super::worker::{Held, Process};
 use crate::roster::{Report, WorkerNumber};
+use crate::supervisor::autoscale::Reason;
 use crate::supervisor::event_of;
 use crate::supervisor::state::{
     Action, Event, GenerationNumber, Jitter, LINK_ENDED, Outcome as End, Policy, Saying, Supervisor,
@@ -63,6 +64,8 @@ pub(super) enum Happening {
     Sweep,
     Reload,
     Scale(u32),
+    /// All workers go, where there may be none until a request calls one.
+    Idle,
     StopGracefully,
 }
 
@@ -99,6 +102,8 @@ pub(super) struct World {
     pub(super) asked: Vec<Asked>,
     pub(super) open: BTreeSet<Number>,
     pub(super) outcome: Option<End>,
+    /// There may be no worker until a request calls one.
+    pub(super) on_demand: bool,
     pub(super) is_calm: bool,
     pub(super) history: Option<Vec<String>>,
 }
@@ -149,6 +154,7 @@ impl World {
             asked: Vec::new(),
             open: BTreeSet::new(),
             outcome: None,
+            on_demand: seed % 4 == 3,
             is_calm: true,
             history: is_told.then(Vec::new),
         }
@@ -200,6 +206,8 @@ impl World {
                 }
             }
             Action::Fork { worker, generation } => self.fork(worker, generation),
+            Action::Wake => self.pool.wake(),
+            Action::Refuse { pause } => self.pool.refuse(pause),
             Action::Drain(worker) => self.pool.drain(worker),
             Action::Hasten(worker) => {
                 if !self.chance(200) {
@@ -297,6 +305,9 @@ impl World {
             Happening::Sweep => self.sweep(),
             Happening::Reload => self.tell(Event::Reload),
             Happening::Scale(workers) => self.tell(Event::Scale { workers, reason: None }),
+            Happening::Idle => {
+                self.tell(Event::Scale { workers: 0, reason: Some(Reason::Unused(MILLISECOND)) });
+            }
             Happening::StopGracefully => {
                 self.pool.pool.close();
                 self.tell(Event::StopGracefully);

@@ -107,6 +107,10 @@ pub enum Event {
         workers: u32,
         reason: Option<Reason>,
     },
+    /// Whether there may be no worker until [`Event::Called`].
+    OnDemand(bool),
+    /// A request waits, and there is no worker.
+    Called,
     /// Finish what is going on, then end; the second time: quickly.
     StopGracefully,
     /// Break off what is going on and end; the second time: at once.
@@ -139,6 +143,12 @@ pub enum Action {
     Fork {
         worker: WorkerNumber,
         generation: GenerationNumber,
+    },
+    /// A worker is started for the requests that wait: let them wait for its boot.
+    Wake,
+    /// None could be started: refuse the requests that wait, and those of the next time.
+    Refuse {
+        pause: Duration,
     },
     /// Finish, then exit.
     Drain(WorkerNumber),
@@ -218,6 +228,10 @@ pub enum Saying {
         from: u32,
         to: u32,
         reason: Option<Reason>,
+    },
+    /// None could be started for the requests that wait, which are refused; one that comes after this time tries again.
+    NobodyCame {
+        pause: Duration,
     },
     /// The first worker of a generation serves.
     Proven {

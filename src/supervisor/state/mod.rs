@@ -17,6 +17,7 @@ mod failures;
 mod pause;
 mod pursue;
 mod stop;
+mod wake;
 
 pub use events::{Action, Event, GenerationNumber, LINK_ENDED, Outcome, Policy, Retirement, Saying, describe};
 
@@ -132,6 +133,10 @@ pub struct Supervisor {
     next_worker: WorkerNumber,
     next_generation: GenerationNumber,
     has_ever_served: bool,
+    /// There may be no worker until somebody calls.
+    on_demand: bool,
+    /// Somebody has called, and nobody serves yet.
+    is_waking: bool,
     /// A reload whose end was not told yet.
     reloading: Option<GenerationNumber>,
     jitter: Jitter,
@@ -148,6 +153,8 @@ impl Supervisor {
             next_worker: 1,
             next_generation: 1,
             has_ever_served: false,
+            on_demand: false,
+            is_waking: false,
             reloading: None,
             jitter: Jitter(policy.seed),
             stop: Stop::No,
@@ -272,6 +279,8 @@ impl Supervisor {
             Event::Reload => self.reload(&mut actions),
             Event::Adopt { policy, workers } => self.adopt(policy, workers, &mut actions),
             Event::Scale { workers, reason } => self.scale(workers, reason, &mut actions),
+            Event::OnDemand(is_on) => self.on_demand = is_on,
+            Event::Called => self.called(now, &mut actions),
             Event::StopGracefully => self.stop_gracefully(now, &mut actions),
             Event::StopQuickly => self.stop_quickly(now, &mut actions),
         }
@@ -298,6 +307,11 @@ impl Supervisor {
         worker.retire_at = retire_at;
         actions.push(Action::Say(Saying::WorkerReady { worker: number, pid: worker.pid }));
         let generation = worker.generation;
+        self.is_waking = false;
+        if self.on_demand {
+            // It was to prove new code while nobody asked for anything: it stays until it is idle.
+            self.policy.workers = self.policy.workers.max(1);
+        }
         if let Some(entry) = self.generation(generation)
             && !std::mem::replace(&mut entry.is_proven, true)
         {
@@ -343,6 +357,7 @@ impl Supervisor {
 
     fn scale(&mut self, workers: u32, reason: Option<Reason>, actions: &mut Vec<Action>) {
         let from = std::mem::replace(&mut self.policy.workers, workers);
+        self.is_waking &= workers > 0;
         if from != workers {
             actions.push(Action::Say(Saying::Scaled { from, to: workers, reason }));
         }

@@ -37,6 +37,7 @@ impl Supervisor {
         self.start_zygotes(now, actions);
         self.send_scout(now, actions);
         self.replace(now, actions);
+        self.end_failed_wake(now, actions);
         self.tell_reload(actions);
         self.end_empty_generations(actions);
     }

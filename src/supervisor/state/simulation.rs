@@ -1,5 +1,5 @@
 //! The machine in a world of seeded misfortune: workers that crash, hang, boot slowly or not at all, zygotes that die,
-//! reloads of good and of broken code, scaling, recycling. Time is virtual. `SEED=n` runs one seed and shows all of its history if it fails.
+//! reloads of good and of broken code, scaling, recycling, in every fourth world no worker until a request calls one. Time is virtual. `SEED=n` runs one seed and shows all of its history if it fails.
 
 use super::*;
 use monoceros_wire::zygote::ExitStatus;
@@ -13,12 +13,20 @@ enum Happening {
     ZygoteDies(GenerationNumber),
     WorkerReady(WorkerNumber),
     WorkerFailsToBoot(WorkerNumber),
-    WorkerDies { worker: WorkerNumber, signal: i32 },
+    WorkerDies {
+        worker: WorkerNumber,
+        signal: i32,
+    },
     WorkerHangs(WorkerNumber),
     WorkerReturns(WorkerNumber),
     WorkerDrained(WorkerNumber),
     Reload,
     Scale(u32),
+    /// A request, in a world where there may be no worker; it waits until one serves.
+    Arrives,
+    /// The pool calls, as long as somebody waits and nobody is there.
+    Calls,
+    Idle,
     Retire,
     StopGracefully,
 }
@@ -45,6 +53,9 @@ struct World {
     reloads_begun: BTreeSet<GenerationNumber>,
     reloads_ended: BTreeSet<GenerationNumber>,
     outcome: Option<Outcome>,
+    /// There may be no worker until somebody calls, and somebody waits.
+    on_demand: bool,
+    is_waiting: bool,
     /// Misfortune is over: everything works from here on.
     is_calm: bool,
     history: Vec<String>,
@@ -81,6 +92,8 @@ impl World {
             reloads_begun: BTreeSet::new(),
             reloads_ended: BTreeSet::new(),
             outcome: None,
+            on_demand: seed % 4 == 3,
+            is_waiting: false,
             is_calm: false,
             history: Vec::new(),
         }
@@ -127,6 +140,9 @@ impl World {
             self.machine.serving()
         );
         self.check();
+        if self.is_waiting && !is_stopping {
+            assert!(self.machine.wanted() > 0 || self.outcome.is_some(), "somebody waits and nobody is wanted");
+        }
     }
 
     fn check(&self) {
@@ -169,6 +185,12 @@ impl World {
                 if self.chance(15) {
                     self.plan_within(500, 15_000, Happening::WorkerHangs(worker));
                 }
+            }
+            Action::Wake => assert!(self.is_waiting, "a worker for nobody"),
+            Action::Refuse { pause } => {
+                assert_eq!(self.machine.serving(), 0, "refused though somebody serves");
+                assert!(!pause.is_zero() && pause < Duration::from_secs(20), "{pause:?}");
+                self.is_waiting = false;
             }
             Action::Drain(worker) => {
                 if let Some(process) = self.workers.get_mut(&worker) {
@@ -223,6 +245,7 @@ impl World {
             Happening::WorkerReady(worker) => {
                 if let Some(process) = self.workers.get_mut(&worker) {
                     process.has_served = true;
+                    self.is_waiting = false;
                     self.tell(Event::Ready { worker, interface: Interface::Wsgi, slots: 1 });
                 }
             }
@@ -263,6 +286,20 @@ impl World {
             }
             Happening::Reload => self.tell(Event::Reload),
             Happening::Scale(workers) => self.tell(Event::Scale { workers, reason: None }),
+            Happening::Arrives | Happening::Calls => {
+                let is_news = *happening == Happening::Arrives && !self.is_waiting;
+                self.is_waiting |= is_news && self.machine.serving() == 0;
+                if self.is_waiting {
+                    self.tell(Event::Called);
+                    self.plan(MILLISECOND * 50, Happening::Calls);
+                }
+            }
+            Happening::Idle => {
+                let reason = Some(Reason::Unused(MILLISECOND));
+                if !self.is_waiting {
+                    self.tell(Event::Scale { workers: 0, reason });
+                }
+            }
             Happening::Retire => {
                 let workers: Vec<_> = self.workers.keys().copied().collect();
                 if let Some(worker) = workers.get(self.random.next() as usize % workers.len().max(1)) {
@@ -304,6 +341,9 @@ impl World {
 fn simulate(world: &mut World) {
     // The first start is not disturbed: if it fails, the program ends, which other tests look at.
     world.is_calm = true;
+    if world.on_demand {
+        world.tell(Event::OnDemand(true));
+    }
     world.tell(Event::Start);
     world.run(world.now + Duration::from_secs(2));
     world.is_calm = false;
@@ -318,6 +358,10 @@ fn simulate(world: &mut World) {
     for _ in 0..world.random.next() % 6 {
         world.plan_within(0, 30_000, Happening::Retire);
     }
+    for _ in 0..if world.on_demand { 6 + world.random.next() % 6 } else { 0 } {
+        world.plan_within(0, 30_000, Happening::Arrives);
+        world.plan_within(0, 30_000, Happening::Idle);
+    }
     let first: Vec<_> = world.workers.keys().copied().collect();
     for worker in first {
         if world.chance(50) {
@@ -331,6 +375,12 @@ fn simulate(world: &mut World) {
         .agenda
         .retain(|Reverse((_, _, happening))| !matches!(happening, Happening::WorkerHangs(_) | Happening::Reload));
     world.run(world.now + Duration::from_secs(60));
+    if world.on_demand {
+        assert!(!world.is_waiting, "somebody still waits");
+        world.happen(&Happening::Arrives);
+        world.run(world.now + Duration::from_secs(30));
+        assert!(!world.is_waiting && world.machine.serving() > 0, "nobody came");
+    }
     // What never finishes is killed at its time; until then it may be there.
     let serving: Vec<_> = world.machine.workers.values().filter(|worker| worker.is_serving()).collect();
     assert!(serving.len() >= world.machine.wanted() as usize, "{} serve after a calm minute", serving.len());

@@ -365,3 +365,70 @@ fn what_the_application_says_about_its_failure_may_come_after_its_end() {
     let actions = supervisor.step(now, Event::BootFailed { worker: 1, failure: failure() });
     assert_eq!(actions.last(), Some(&Action::Finish(Outcome::BootFailed(failure()))));
 }
+
+/// One whose only worker has gone because nobody asked for anything.
+fn resting(now: Instant) -> Supervisor {
+    let mut supervisor = serving(1, now);
+    supervisor.step(now, Event::OnDemand(true));
+    let idle = Event::Scale { workers: 0, reason: Some(Reason::Unused(Duration::from_secs(300))) };
+    assert_eq!(acts(&supervisor.step(now, idle)), [Action::Drain(1)]);
+    assert_eq!(supervisor.step(now, exited(1, ExitStatus::Code(0))), [Action::Forget(1)]);
+    assert_eq!(supervisor.wake_at(now), None);
+    supervisor
+}
+
+#[test]
+fn a_request_calls_the_first_worker_once() {
+    let now = Instant::now();
+    let mut supervisor = resting(now);
+    assert_eq!(acts(&supervisor.step(now, Event::Called)), [Action::Wake, fork(2)]);
+    assert_eq!(supervisor.step(now, Event::Called), []);
+    supervisor.step(now, ready(2));
+    assert_eq!((supervisor.serving(), supervisor.wanted()), (1, 1));
+    // Who was sent away is not called.
+    supervisor.step(now, Event::OnDemand(false));
+    supervisor.step(now, Event::Scale { workers: 0, reason: None });
+    assert_eq!(supervisor.step(now, Event::Called), []);
+    // Nor where there is always one.
+    assert_eq!(serving(1, now).step(now, Event::Called), []);
+}
+
+#[test]
+fn who_waits_for_a_boot_that_fails_is_told_and_a_later_one_tries_again() {
+    let now = Instant::now();
+    let mut supervisor = resting(now);
+    supervisor.step(now, Event::Called);
+    let actions = supervisor.step(now, Event::BootFailed { worker: 2, failure: failure() });
+    let Some(Action::Refuse { pause }) = actions.last() else { panic!("{actions:?}") };
+    assert!(*pause >= Duration::from_millis(250) && *pause <= Duration::from_millis(320), "{pause:?}");
+    assert!(actions.contains(&Action::Say(Saying::NobodyCame { pause: *pause })), "{actions:?}");
+    supervisor.step(now, exited(2, ExitStatus::Code(4)));
+    assert_eq!(supervisor.step(now, Event::Called), [Action::Refuse { pause: *pause }]);
+    assert_eq!(supervisor.step(now + *pause, Event::Tick), [], "nobody asks");
+    assert_eq!(acts(&supervisor.step(now + *pause, Event::Called)), [Action::Wake, fork(3)]);
+    // A boot that hangs is a failure, too.
+    let late = supervisor.wake_at(now + *pause).expect("the boot time-out");
+    let actions = supervisor.step(late, Event::Tick);
+    assert!(matches!(actions.last(), Some(Action::Refuse { .. })), "{actions:?}");
+}
+
+#[test]
+fn a_reload_without_workers_proves_the_code() {
+    let now = Instant::now();
+    let mut supervisor = resting(now);
+    assert_eq!(acts(&supervisor.step(now, Event::Reload)), [Action::StartZygote(2)]);
+    assert_eq!(
+        supervisor.step(now, Event::ZygoteLoaded { generation: 2 }),
+        [Action::Fork { worker: 2, generation: 2 }]
+    );
+    let actions = supervisor.step(now, Event::BootFailed { worker: 2, failure: failure() });
+    let told = Action::Say(Saying::ReloadFailed { generation: 2, failure: failure() });
+    assert_eq!(actions, [Action::Kill(2), told]);
+    supervisor.step(now, exited(2, ExitStatus::Code(4)));
+    assert_eq!((supervisor.target(), supervisor.wanted()), (1, 0));
+    supervisor.step(now, Event::Reload);
+    supervisor.step(now, Event::ZygoteLoaded { generation: 3 });
+    let actions = supervisor.step(now, ready(3));
+    assert!(actions.contains(&Action::Say(Saying::ReloadDone { generation: 3 })), "{actions:?}");
+    assert_eq!((supervisor.serving(), supervisor.wanted()), (1, 1), "it stays until it is idle");
+}
