@@ -40,6 +40,7 @@ const PURE: &[&str] = &[
     "front/tls/rules.rs",
     "front/negotiate.rs",
     "front/files/cache_control.rs",
+    "front/files/fallback.rs",
     "front/files/glob.rs",
     "front/files/media_type.rs",
     "front/files/path.rs",

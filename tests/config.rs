@@ -148,6 +148,8 @@ fn all_mistakes_are_reported_at_once() {
         (Key::StaticDir, &["missing", "static=static", "/media=site.pem", "/media=static"]),
         (Key::StaticCache, &["*.css", "*.css=forever", "=1h"]),
         (Key::StaticType, &["md=text/markdown", ".md=text"]),
+        (Key::StaticFallback, &["index.html", "/other=index.html", "/media=../index.html"]),
+        (Key::InternalDir, &["static", "/a=static", "/a=static"]),
         (Key::TlsKey, &["site.key"]),
         (Key::Timeout, &["1.5s"]),
         (Key::Env, &["=x"]),
@@ -171,6 +173,11 @@ fn all_mistakes_are_reported_at_once() {
         "invalid value for static-dir: \"static=static\" [--static-dir on the command line]",
         "static-dir: /srv/site.pem is not a directory [--static-dir on the command line]",
         "two directories for the URL /media [--static-dir on the command line]",
+        "invalid value for static-fallback: \"index.html\" [--static-fallback on the command line]",
+        "invalid value for static-fallback: \"/other=index.html\" [--static-fallback on the command line]",
+        "invalid value for static-fallback: \"/media=../index.html\" [--static-fallback on the command line]",
+        "invalid value for internal-dir: \"static\" [--internal-dir on the command line]",
+        "two directories for the URL /a [--internal-dir on the command line]",
         "invalid value for static-cache: \"*.css\" [--static-cache on the command line]",
         "invalid value for static-cache: \"*.css=forever\" [--static-cache on the command line]",
         "invalid value for static-cache: \"=1h\" [--static-cache on the command line]",
@@ -324,6 +331,9 @@ fn values_become_what_the_components_want() {
         (Key::StaticCache, &["/a=b/*.css=1m30s", "*.js=immutable", "*=none"]),
         (Key::StaticType, &[".HTML=text/html; charset=latin-1"]),
         (Key::StaticSymlinks, &["owner"]),
+        (Key::StaticFallback, &["/=./index.html", "/static/api=app"]),
+        (Key::StaticCleanUrls, &["/docs/"]),
+        (Key::InternalDir, &["/protected/=static"]),
         (Key::StaticPrecompressed, &["false"]),
         (Key::StreamRequest, &["/upload/", "/"]),
         (Key::RootPath, &["/shop/"]),
@@ -342,6 +352,9 @@ fn values_become_what_the_components_want() {
     let (time, immutable) = (HeaderValue::from_static("max-age=90"), IMMUTABLE);
     assert_eq!(rules, [("/a=b/*.css", Some(&time)), ("*.js", Some(&immutable)), ("*", None)]);
     assert_eq!((&files.types[0].ending[..], files.types.len()), (".html", 1));
+    let fallbacks: Vec<_> = files.fallbacks.iter().map(|it| (&it.url[..], it.file.as_deref())).collect();
+    assert_eq!(fallbacks, [("/", Some("index.html")), ("/static/api", None)]);
+    assert_eq!((&files.clean_urls[..], &files.internal[0].url[..]), (&["/docs".to_owned()][..], "/protected"));
     assert_eq!((files.symlinks, files.precompressed), (Symlinks::Owner, false));
     assert_eq!(settings.upstream.stream_request, ["/upload", "/"]);
     assert_eq!(settings.supervisor.app.root_path, "/shop");

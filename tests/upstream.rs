@@ -93,7 +93,7 @@ async fn next(conversation: &Conversation) -> Event {
 
 /// Status and body of a complete answer.
 async fn answer(conversation: &Conversation) -> (u16, Vec<u8>) {
-    let Event::Head { payload, mut is_end } = next(conversation).await else { panic!("no head") };
+    let Event::Head { payload, mut is_end, .. } = next(conversation).await else { panic!("no head") };
     let head = ResponseHead::decode(&payload).unwrap();
     let mut body = head.body.to_vec();
     while !is_end {

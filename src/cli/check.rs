@@ -25,6 +25,10 @@ fn consequences(settings: &Settings) -> Vec<String> {
             .iter()
             .map(|mount| format!("serves {} from {}", mount.url, mount.directory.display())),
     );
+    let internal = settings.front.files.internal.iter();
+    lines.extend(internal.map(|mount| {
+        format!("sends files of {} as {} when the application says so", mount.directory.display(), mount.url)
+    }));
     let supervisor = &settings.supervisor;
     lines.push(format!(
         "runs {} in {} worker {} from {}",

@@ -85,6 +85,11 @@ const PATH_PREFIX: Kind = Kind::Text("a path that begins with a slash");
 pub const BYPASS_RULE: Kind =
     Kind::Text("an address such as 10.0.0.0/8 or ::1, a path such as /health, cookie:NAME=VALUE or header:NAME=VALUE");
 
+/// What takes the place of a file that is not there.
+const FALLBACK: Kind = Kind::Text(
+    "a URL under a --static-dir and a file relative to that directory, or the word app: /=index.html, /api=app",
+);
+
 /// What clients are told about keeping a file.
 const CACHE_RULE: Kind =
     Kind::Text("a pattern and how long: *.css=1h, /assets/*=immutable, *.html=no-cache, *.json=no-store, *.txt=none");
@@ -381,6 +386,21 @@ const STATIC_FILES: &[Definition] = &[
     .default("inside")
     .meaning("Follow links that stay inside the directory, links to what their owner owns, or none")
     .peer("nginx: disable_symlinks"),
+    option(Key::StaticFallback, "static.fallback", "static-fallback", "URL=FILE", FALLBACK)
+        .many()
+        .example("/=index.html")
+        .meaning("Send FILE to browsers that ask for a page under URL which is no file; repeatable")
+        .peer("nginx: try_files"),
+    option(Key::StaticCleanUrls, "static.clean_urls", "static-clean-urls", "URL", PATH_PREFIX)
+        .many()
+        .example("/docs")
+        .meaning("Under URL, /about is also the file about.html; repeatable")
+        .peer("nginx: try_files $uri $uri.html"),
+    option(Key::InternalDir, "static.internal_dir", "internal-dir", "URL=DIR", Kind::Text("/url=DIR"))
+        .many()
+        .example("/protected=/srv/private")
+        .meaning("Files that only the application can have sent, by X-Accel-Redirect or X-Sendfile; repeatable")
+        .peer("nginx: internal"),
 ];
 
 const ERROR_PAGES: &[Definition] = &[

@@ -101,16 +101,8 @@ impl Pipeline {
             return self.open_websocket(connection, parts, &opening, served).await;
         }
         let target = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
-        match self.files.answer(&parts.method, target, &parts.headers) {
-            Outcome::Response(response) => return Ok(response),
-            Outcome::NotFound => return Err(Failure::NotFound),
-            Outcome::MethodNotAllowed => return Err(Failure::MethodNotAllowed { allow: ALLOWED_METHODS }),
-            Outcome::Forbidden => return Err(Failure::Forbidden),
-            Outcome::Failed(error) => {
-                tracing::error!("a static file cannot be read: {error}");
-                return Err(Failure::Internal);
-            }
-            Outcome::NotMine => {}
+        if let Some(answer) = file_answer(self.files.answer(&parts.method, target, &parts.headers)) {
+            return answer;
         }
         // WSGI reads a body that is there: only an event loop can wait for pieces.
         let is_streamed = self.is_streamed(parts.uri.path()) && self.pool.is_asgi();
@@ -193,9 +185,15 @@ impl Pipeline {
                 continue;
             }
             match event {
-                Event::Head { payload, is_end } => {
+                Event::Head { payload, is_end, has_file } => {
                     served.by(&conversation);
-                    return Ok(reply::respond(conversation, request, &payload, is_end)?);
+                    let response = if has_file {
+                        reply::respond_with_file(conversation, request, &payload).await?
+                    } else {
+                        reply::respond(conversation, request, &payload, is_end)?
+                    };
+                    let outcome = self.files.instead_of_body(response, (&request.method, &request.headers));
+                    return file_answer(outcome).unwrap_or(Err(Failure::NotFound));
                 }
                 Event::Hint(payload) => {
                     if let Some(hints) = request.extensions.get::<EarlyHints>() {
@@ -249,7 +247,7 @@ impl Pipeline {
                 Ok(response.map(|()| Body::empty()))
             }
             // The application denies it with an ordinary response.
-            Event::Head { payload, is_end } => {
+            Event::Head { payload, is_end, .. } => {
                 served.by(&conversation);
                 Ok(reply::respond(conversation, parts, &payload, is_end)?)
             }
@@ -276,6 +274,21 @@ impl Pipeline {
     fn is_streamed(&self, path: &str) -> bool {
         self.pool.settings().stream_request.iter().any(|prefix| path.starts_with(prefix.as_str()))
     }
+}
+
+/// What files have to say; `None`: nothing.
+fn file_answer(outcome: Outcome) -> Option<Result<Response<Body>, Failure>> {
+    Some(match outcome {
+        Outcome::Response(response) => Ok(response),
+        Outcome::NotFound => Err(Failure::NotFound),
+        Outcome::MethodNotAllowed => Err(Failure::MethodNotAllowed { allow: ALLOWED_METHODS }),
+        Outcome::Forbidden => Err(Failure::Forbidden),
+        Outcome::Failed(error) => {
+            tracing::error!("a static file cannot be read: {error}");
+            Err(Failure::Internal)
+        }
+        Outcome::NotMine => return None,
+    })
 }
 
 /// The worker checks the order of what an application sends, so this is a fault of ours.

@@ -1,6 +1,8 @@
 //! A worker's answer becomes a response.
 
 use super::body::{Body, BodyError, Pieces};
+use super::files::internal;
+use super::files::respond::{Content, Source};
 use super::files::send::file_body;
 use crate::upstream::error::{Cause, Reached, UpstreamError};
 use crate::upstream::exchange::Event;
@@ -35,6 +37,32 @@ pub(super) fn respond(
         Body::stream(AnswerBody { conversation, first: Some(first), file: None, remaining: length, is_over: false })
     };
     Ok(response)
+}
+
+/// Builds the response whose body is the file that follows (`wsgi.file_wrapper`, ASGI `pathsend`): it can be sent in parts.
+pub(super) async fn respond_with_file(
+    conversation: Conversation,
+    request: &request::Parts,
+    payload: &Bytes,
+) -> Result<Response<Body>, UpstreamError> {
+    let worker = conversation.worker();
+    let (mut response, _) = head(payload, worker)?;
+    match conversation.next().await {
+        Event::File { file, range, is_end: true } => {
+            let body = BodyFacts { length: range.length, may_lack: false };
+            settle_length(response.headers_mut(), Some(body)).map_err(|error| {
+                tracing::error!("{error}: {} {} of {}", request.method, request.uri.path(), Name(worker));
+                nonsense(worker)
+            })?;
+            let content = Content { source: Source::File(file, range.offset), length: range.length };
+            Ok(internal::with_file(response, (&request.method, &request.headers), content))
+        }
+        Event::Failed(error) => Err(error),
+        other => {
+            tracing::error!("a file was to follow the head of an answer of {}, not {other:?}", Name(worker));
+            Err(nonsense(worker))
+        }
+    }
 }
 
 /// What is known of a body that arrived whole.

@@ -11,7 +11,7 @@ use super::spool::Spool;
 use crate::roster::WorkerNumber;
 use bytes::Bytes;
 use monoceros_wire::RESPONSE_WINDOW;
-use monoceros_wire::frame::{Frame, Kind, StreamId};
+use monoceros_wire::frame::{FLAG_FILE, Frame, Kind, StreamId};
 use monoceros_wire::message::{self, Abort, FileRange, Interface};
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -29,6 +29,8 @@ pub enum Event {
     Head {
         payload: Bytes,
         is_end: bool,
+        /// The whole body is the file of the next event.
+        has_file: bool,
     },
     /// The WebSocket was accepted; the payload is a [`message::ResponseHead`].
     Accepted(Bytes),
@@ -316,7 +318,7 @@ impl Exchange {
             Kind::Head => {
                 state.reached = Reached::Answering;
                 grant = state.account(body_bytes, interface);
-                Event::Head { payload, is_end }
+                Event::Head { payload, is_end, has_file: flags & FLAG_FILE != 0 }
             }
             Kind::Accept => {
                 state.reached = Reached::Answering;

@@ -102,7 +102,7 @@ async fn listen(conversation: &Conversation) -> Outcome {
     let mut status = None;
     loop {
         let is_end = match conversation.next().await {
-            Event::Head { payload, is_end } => {
+            Event::Head { payload, is_end, .. } => {
                 let Ok(head) = ResponseHead::decode(&payload) else { return Outcome::Failed };
                 status = Some(head.status);
                 is_end

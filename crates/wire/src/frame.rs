@@ -20,6 +20,9 @@ pub const FLAG_DESCRIPTOR: u8 = 2;
 /// A WebSocket message is text (valid UTF-8), not binary.
 pub const FLAG_TEXT: u8 = 4;
 
+/// The whole body of this response is the file that comes with the next frame, [`Kind::File`].
+pub const FLAG_FILE: u8 = 8;
+
 /// What a frame says. The comment names the direction and the payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]

@@ -96,7 +96,7 @@ impl Asked {
         while let Some(conversation) = &self.conversation {
             let Poll::Ready(event) = conversation.poll_next(&mut context) else { return None };
             let (outcome, reached) = match event {
-                Event::Head { payload, is_end } => {
+                Event::Head { payload, is_end, .. } => {
                     let head = ResponseHead::decode(&payload).expect("a head");
                     assert!(!self.has_head, "{number:?} got a second answer");
                     assert_eq!((head.status, &head.body[..]), (200, number.body().as_bytes()), "{number:?}");

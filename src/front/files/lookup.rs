@@ -45,6 +45,8 @@ pub(super) struct Wanted<'a> {
     pub(super) types: &'a [Custom],
     /// The codings in which it may be sent; `None` where it is never sent encoded.
     pub(super) codings: Option<Accepted>,
+    /// Whether `/about` may be `about.html`.
+    pub(super) clean: bool,
 }
 
 pub(super) fn find<'a>(place: &Place, target: &'a Target<'_>, wanted: Wanted<'_>) -> io::Result<Found<'a>> {
@@ -58,10 +60,22 @@ pub(super) fn find<'a>(place: &Place, target: &'a Target<'_>, wanted: Wanted<'_>
             Found::Nothing
         });
     }
-    let opened = directory.open_below(relative)?;
-    if opened.is_file() {
-        return Ok(Found::File(represent(place, opened, relative.into(), wanted)));
+    let opened = match directory.open_below(relative) {
+        Ok(opened) if opened.is_file() => {
+            return Ok(Found::File(represent(place, opened, relative.into(), wanted)));
+        }
+        other => other,
+    };
+    if wanted.clean && !relative.is_empty() {
+        let page = [relative, b".html"].concat();
+        match directory.open_below(&page) {
+            Ok(page_file) if page_file.is_file() => {
+                return Ok(Found::File(represent(place, page_file, page.into(), wanted)));
+            }
+            _ => {}
+        }
     }
+    let opened = opened?;
     if !opened.is_directory() {
         return Ok(Found::Nothing);
     }
@@ -69,6 +83,13 @@ pub(super) fn find<'a>(place: &Place, target: &'a Target<'_>, wanted: Wanted<'_>
     let separator: &[u8] = if relative.is_empty() { b"" } else { b"/" };
     let index = directory.open_below(&[relative, separator, INDEX].concat())?;
     Ok(if index.is_file() { Found::DirectoryWithoutSlash } else { Found::Nothing })
+}
+
+/// The file with this name and no other.
+pub(super) fn find_file<'a>(place: &Place, name: &'a str, wanted: Wanted<'_>) -> io::Result<Found<'a>> {
+    let opened = place.directory.open_below(name.as_bytes())?;
+    let is_file = opened.is_file();
+    Ok(if is_file { Found::File(represent(place, opened, name.as_bytes().into(), wanted)) } else { Found::Nothing })
 }
 
 /// The file, or its sibling with the coding that the client likes best.

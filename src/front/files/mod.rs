@@ -8,6 +8,8 @@
 //! - [`conditional`]: validators and preconditions (pure)
 //! - [`range`]: the `Range` header (pure)
 //! - [`media_type`]: the `Content-Type` of a file name (pure)
+//! - [`fallback`]: which paths a single-page application answers (pure)
+//! - [`internal`]: files that the application has sent
 //! - [`lookup`]: the file at a path, its encoded siblings, the index of a directory
 //! - [`respond`]: the answer that sends a file, a part of it, or neither
 //! - [`send`]: bodies made of pieces of a file, also for files that a worker hands over
@@ -17,7 +19,9 @@
 
 pub mod cache_control;
 pub mod conditional;
+pub mod fallback;
 pub mod glob;
+pub mod internal;
 mod lookup;
 pub mod media_type;
 pub mod open;
@@ -30,6 +34,7 @@ pub mod send;
 use super::body::Body;
 use super::negotiate::Accepted;
 use conditional::Validators;
+use fallback::Fallback;
 use http::header::{
     CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, LOCATION, VARY, X_CONTENT_TYPE_OPTIONS,
 };
@@ -42,6 +47,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
 
 /// Settings of static files.
@@ -55,12 +61,20 @@ pub struct Settings {
     /// Types that are not the registered ones (nginx: `types`).
     pub types: Vec<media_type::Custom>,
     pub symlinks: open::Symlinks,
+    /// Directories of which files are sent only when the application says so (nginx: `internal`).
+    pub internal: Vec<Mount>,
+    /// What is sent where there is no file.
+    pub fallbacks: Vec<Fallback>,
+    /// Paths at and below which `about` may be `about.html`.
+    pub clean_urls: Vec<String>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         let (mounts, cache, types) = (Vec::new(), Vec::new(), Vec::new());
-        Self { mounts, precompressed: true, cache, types, symlinks: open::Symlinks::Inside }
+        let (internal, fallbacks, clean_urls) = (Vec::new(), Vec::new(), Vec::new());
+        let symlinks = open::Symlinks::Inside;
+        Self { mounts, precompressed: true, cache, types, symlinks, internal, fallbacks, clean_urls }
     }
 }
 
@@ -114,34 +128,21 @@ pub struct Files {
     urls: Vec<String>,
     /// In the order of `urls`.
     roots: Vec<Root>,
+    internal_urls: Vec<String>,
+    internal: Vec<Root>,
     settings: Settings,
+    /// Whether it was said that the application names files which nobody sends.
+    told: AtomicBool,
 }
 
 impl Files {
     /// Opens every mount, or says everything that is wrong.
     pub fn open(settings: &Settings) -> Result<Self, Vec<FileSetupError>> {
-        let mut mounts: Vec<&Mount> = settings.mounts.iter().collect();
-        mounts.sort_by_key(|mount| std::cmp::Reverse(mount.url.len()));
         let mut errors = Vec::new();
-        let mut files = Self { urls: Vec::new(), roots: Vec::new(), settings: settings.clone() };
-        for mount in mounts {
-            let url = mount.url.clone();
-            if !url.starts_with('/') || (url.len() > 1 && url.ends_with('/')) {
-                errors.push(FileSetupError::Url { url });
-                continue;
-            }
-            if files.urls.contains(&url) {
-                errors.push(FileSetupError::Duplicate { url });
-                continue;
-            }
-            match Root::open(mount.directory.clone(), url.clone(), settings.symlinks) {
-                Ok(root) => {
-                    files.urls.push(url);
-                    files.roots.push(root);
-                }
-                Err(source) => errors.push(setup_error(mount, source)),
-            }
-        }
+        let (urls, roots) = open_all(&settings.mounts, settings.symlinks, &mut errors);
+        let (internal_urls, internal) = open_all(&settings.internal, settings.symlinks, &mut errors);
+        let files =
+            Self { urls, roots, internal_urls, internal, settings: settings.clone(), told: AtomicBool::new(false) };
         if errors.is_empty() { Ok(files) } else { Err(errors) }
     }
 
@@ -164,12 +165,13 @@ impl Files {
         }
         let root = &self.roots[mount];
         let codings = self.settings.precompressed.then(|| Accepted::of(headers));
-        let wanted = Wanted { types: &self.settings.types, codings };
+        let clean = self.settings.clean_urls.iter().any(|url| fallback::covers(url, file.path()));
+        let wanted = Wanted { types: &self.settings.types, codings, clean };
         match root.find(|place| lookup::find(place, &file, wanted)) {
             Ok(Found::File(found)) => Outcome::Response(self.send((method, headers), mount, found)),
             Ok(Found::DirectoryWithoutSlash) => Outcome::Response(redirect(path, query)),
-            Ok(Found::Nothing) => self.nothing_at(mount),
-            Err(error) if open::is_absence(&error) => self.nothing_at(mount),
+            Ok(Found::Nothing) => self.instead_of((method, headers), mount, file.path(), wanted),
+            Err(error) if open::is_absence(&error) => self.instead_of((method, headers), mount, file.path(), wanted),
             Err(error) if open::is_forbidden(&error) => {
                 // Clients choose how often.
                 if root.may_complain() {
@@ -180,6 +182,30 @@ impl Files {
             }
             Err(error) => Outcome::Failed(error),
         }
+    }
+
+    /// What is sent for a path that is no file.
+    fn instead_of(&self, request: (&Method, &HeaderMap), mount: usize, path: &[u8], wanted: Wanted<'_>) -> Outcome {
+        let Some(fallback) = fallback::covering(&self.settings.fallbacks, path) else { return self.nothing_at(mount) };
+        let Some(name) = &fallback.file else { return Outcome::NotMine };
+        if !fallback::is_for_page(request.1, path) {
+            return self.nothing_at(mount);
+        }
+        let Resolution::Covered { mount: owner, .. } = path::resolve(&fallback.url, &self.urls) else {
+            return self.nothing_at(mount);
+        };
+        let Ok(Found::File(found)) = self.roots[owner].find(|place| lookup::find_file(place, name, wanted)) else {
+            return self.nothing_at(mount);
+        };
+        let mut response = self.send(request, owner, found);
+        let headers = response.headers_mut();
+        // Who does not take HTML gets something else at this address.
+        headers.append(VARY, HeaderValue::from_static("accept"));
+        // An old page would name files that the new build has no more.
+        if !headers.contains_key(CACHE_CONTROL) {
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        }
+        Outcome::Response(response)
     }
 
     /// Sends a file, or what of it the client asks for.
@@ -218,6 +244,32 @@ impl Files {
     fn nothing_at(&self, mount: usize) -> Outcome {
         if self.urls[mount] == "/" { Outcome::NotMine } else { Outcome::NotFound }
     }
+}
+
+/// The URLs, the longest first, and their directories in the same order.
+fn open_all(mounts: &[Mount], symlinks: open::Symlinks, errors: &mut Vec<FileSetupError>) -> (Vec<String>, Vec<Root>) {
+    let mut mounts: Vec<&Mount> = mounts.iter().collect();
+    mounts.sort_by_key(|mount| std::cmp::Reverse(mount.url.len()));
+    let (mut urls, mut roots) = (Vec::new(), Vec::new());
+    for mount in mounts {
+        let url = mount.url.clone();
+        if !url.starts_with('/') || (url.len() > 1 && url.ends_with('/')) {
+            errors.push(FileSetupError::Url { url });
+            continue;
+        }
+        if urls.contains(&url) {
+            errors.push(FileSetupError::Duplicate { url });
+            continue;
+        }
+        match Root::open(mount.directory.clone(), url.clone(), symlinks) {
+            Ok(root) => {
+                urls.push(url);
+                roots.push(root);
+            }
+            Err(source) => errors.push(setup_error(mount, source)),
+        }
+    }
+    (urls, roots)
 }
 
 fn setup_error(mount: &Mount, source: io::Error) -> FileSetupError {

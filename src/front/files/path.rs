@@ -36,6 +36,11 @@ impl Target<'_> {
         &self.decoded[self.start..]
     }
 
+    /// The whole path of the request, without escapes.
+    pub fn path(&self) -> &[u8] {
+        &self.decoded
+    }
+
     /// Whether the request's path ends with a slash: it asks for a directory.
     pub fn is_directory(&self) -> bool {
         self.decoded.ends_with(b"/")
@@ -100,6 +105,11 @@ fn decode(path: &str) -> Option<Cow<'_, [u8]>> {
 
 fn hexadecimal(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).map(|value| value as u8)
+}
+
+/// Whether a path below a directory is one that is shown: nothing hidden, no way up, and not the directory itself.
+pub fn is_shown(relative: &[u8]) -> bool {
+    !relative.is_empty() && relative.split(|byte| *byte == b'/').all(is_served)
 }
 
 /// Whether files with this segment in their path are shown. Doubled slashes count as one, as nginx does

@@ -51,18 +51,21 @@ pub fn complete(
         }
         Verdict::PreconditionFailed => return empty(response, StatusCode::PRECONDITION_FAILED),
     };
-    response.headers_mut().insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    // An application may refuse to have its file cut into parts.
+    let may_cut = response.headers().get(ACCEPT_RANGES).is_none_or(|value| value != "none");
+    if may_cut {
+        response.headers_mut().insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    }
     // `Range` is defined for GET only (RFC 9110 §14.2).
     let selection = match request.get(RANGE) {
-        Some(value) if ranges && method == Method::GET => range::select(value.as_bytes(), content.length),
+        Some(value) if ranges && may_cut && method == Method::GET => range::select(value.as_bytes(), content.length),
         _ => Selection::Whole,
     };
     match selection {
         Selection::Whole => {
-            let length = content.length;
-            response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+            response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(content.length));
             if method == Method::GET {
-                *response.body_mut() = content.part(0..length);
+                *response.body_mut() = content.whole();
             }
             response
         }
@@ -162,6 +165,12 @@ fn joined(pieces: Vec<Piece>) -> Vec<u8> {
 }
 
 impl Content {
+    /// All of it.
+    pub fn whole(self) -> Body {
+        let length = self.length;
+        self.part(0..length)
+    }
+
     fn part(self, part: Range<u64>) -> Body {
         match self.source {
             Source::File(file, offset) => send::file_body(file, offset + part.start, part.end - part.start),

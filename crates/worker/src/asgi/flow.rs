@@ -1,7 +1,7 @@
 //! What one stream sends, within the credit the front has granted.
 
 use bytes::BytesMut;
-use monoceros_wire::frame::{FLAG_END, Kind, StreamId};
+use monoceros_wire::frame::{FLAG_END, FLAG_FILE, Kind, StreamId};
 use monoceros_wire::outbound::Outbound;
 use monoceros_wire::{DATA_CHUNK_MAX, RESPONSE_WINDOW};
 use pyo3::prelude::*;
@@ -38,6 +38,11 @@ impl Flow {
     /// The head, with the first bytes of the body.
     pub(super) fn head(&mut self, out: &mut Outbound, head: &[u8], bytes: Option<&Bound<'_, PyBytes>>, end: bool) {
         self.start(out, Kind::Head, head, bytes, 0, end);
+    }
+
+    /// The head of a response whose body is a file, and nothing more if `is_whole`.
+    pub(super) fn head_of_file(&mut self, out: &mut Outbound, head: &[u8], is_whole: bool) {
+        out.push(self.stream, Kind::Head, if is_whole { FLAG_FILE } else { 0 }, head);
     }
 
     /// Bytes of the body, or a whole message. Nothing is sent for no bytes that end nothing.

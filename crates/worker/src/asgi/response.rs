@@ -165,7 +165,7 @@ impl Response {
         if self.bodiless || length == 0 {
             self.flow.head(out, &head, None, end);
         } else {
-            self.flow.head(out, &head, None, false);
+            self.flow.head_of_file(out, &head, end);
             let range = FileRange { offset: 0, length }.encode();
             let flags = if end { FLAG_END } else { 0 };
             out.push_descriptor(self.flow.stream(), Kind::File, flags, &[&range], Arc::new(file));

@@ -4,7 +4,7 @@ use super::file_wrapper::FileBody;
 use super::head::Head;
 use crate::link::{Halt, Link};
 use crate::log::complain;
-use monoceros_wire::frame::{FLAG_END, Kind, StreamId};
+use monoceros_wire::frame::{FLAG_END, FLAG_FILE, Kind, StreamId};
 use monoceros_wire::message::{FileRange, encode_response};
 use monoceros_wire::{DATA_CHUNK_MAX, RESPONSE_WINDOW};
 use pyo3::exceptions::{PyBrokenPipeError, PyRuntimeError, PyTypeError};
@@ -242,7 +242,7 @@ impl Exchange {
             return Ok(false);
         }
         let FileBody { descriptor, offset, .. } = file;
-        self.push_head(&[], 0)?;
+        self.push_head(&[], FLAG_FILE)?;
         self.push_file(descriptor, FileRange { offset, length });
         self.sent = length;
         self.is_ended = true;

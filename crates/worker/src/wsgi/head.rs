@@ -20,6 +20,8 @@ pub(super) struct Head {
     ends: Vec<(u32, u32)>,
     /// Which of [`HOP_BY_HOP`] were dropped for the first time, one bit each.
     newly_dropped: u8,
+    /// The front is to send a file in place of the body: `X-Accel-Redirect` or `X-Sendfile`.
+    names_file: bool,
 }
 
 /// Fields about the connection to the client, which the front owns (RFC 9110 §7.6.1). PEP 3333 forbids applications to
@@ -52,11 +54,23 @@ impl Head {
                 head.add(&field?)?;
             }
         }
+        if head.names_file && head.content_length.is_some() {
+            head.forget_length();
+        }
         // Room for one more field, a Content-Length of ours.
         if head.ends.len() >= HEADERS_MAX || head.text.len() + 4 * head.ends.len() + 64 > HEAD_MAX {
             return Err(PyValueError::new_err("too many header fields"));
         }
         Ok(self)
+    }
+
+    /// Drops the announced length: it is the file's (Flask says so), and no such body follows.
+    fn forget_length(&mut self) {
+        let mut kept = Self { text: Vec::with_capacity(self.text.len()), ..Self::default() };
+        for (name, value) in self.fields().filter(|(name, _)| *name != b"content-length") {
+            kept.push(name, value);
+        }
+        (self.text, self.ends, self.content_length) = (kept.text, kept.ends, None);
     }
 
     /// The fields as they are sent.
@@ -135,6 +149,10 @@ impl Head {
     /// Looks at the fields that have a meaning for us; false drops the field.
     fn keeps(&mut self, start: usize, name_end: usize) -> PyResult<bool> {
         let (name, value) = (&self.text[start..name_end], &self.text[name_end..]);
+        if name == b"x-sendfile" || name == b"x-accel-redirect" {
+            self.names_file = true;
+            return Ok(true);
+        }
         if name == b"content-length" {
             let length = parse_length(value)
                 .ok_or_else(|| PyValueError::new_err(format!("invalid Content-Length {}", value.escape_ascii())))?;
