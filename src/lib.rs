@@ -10,6 +10,7 @@
 //! - [`supervisor`]: keeps the workers alive
 //! - [`roster`]: who serves now; the supervisor publishes, the upstream reads
 //! - [`telemetry`]: what the operator is told: log and access log
+//! - [`trust`]: makes this machine accept the authority for development certificates
 //! - [`sys`]: the system calls that need `unsafe` or have no safe wrapper
 
 pub mod app;
@@ -21,4 +22,5 @@ pub mod roster;
 pub mod supervisor;
 pub mod sys;
 pub mod telemetry;
+pub mod trust;
 pub mod upstream;

@@ -54,7 +54,12 @@ fn load(arguments: Layer, environment: &[(&str, &str)], file: Option<&str>) -> R
     let environment: Environment =
         environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let file = file.map(|text| (PathBuf::from("monoceros.toml"), text.to_owned()));
-    let surroundings = Surroundings { directory: Path::new("/srv"), cores: 6, disk: &DISK };
+    let surroundings = Surroundings {
+        directory: Path::new("/srv"),
+        cores: 6,
+        data_directory: Some(Path::new("/home/me/.local/share")),
+        disk: &DISK,
+    };
     config::load(&Sources { arguments, environment, file, ..Sources::default() }, &surroundings)
 }
 
@@ -320,7 +325,9 @@ fn a_certificate_turns_addresses_to_tls() {
     );
     assert_eq!(purposes(&["fd://3"], ":80"), [Purpose::Https, Purpose::RedirectToHttps { port: 443 }]);
     let development = settings(&[(Key::DevCert, &["true"])]);
-    assert_eq!(development.development_certificate.as_deref(), Some(Path::new("/srv/certs")));
+    let certificate = development.development_certificate.expect("it is wanted");
+    assert_eq!(certificate.directory, Path::new("/srv/certs"));
+    assert_eq!(certificate.authority.as_deref(), Some(Path::new("/home/me/.local/share/monoceros/authority")));
     assert_eq!(development.front.tls.unwrap().certificates, []);
 }
 
@@ -474,7 +481,8 @@ fn the_examples_are_valid() {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
     for name in ["django.toml", "flask.toml", "fastapi.toml", "dev.toml"] {
         let text = std::fs::read_to_string(examples.join(name)).unwrap();
-        let surroundings = Surroundings { directory: Path::new("/srv"), cores: 2, disk: &FullDisk };
+        let surroundings =
+            Surroundings { directory: Path::new("/srv"), cores: 2, data_directory: None, disk: &FullDisk };
         let sources = Sources { file: Some((name.into(), text)), ..Sources::default() };
         let resolved = config::load(&sources, &surroundings);
         assert!(resolved.as_ref().is_ok_and(|resolved| resolved.warnings.is_empty()), "{name}: {resolved:?}");

@@ -327,15 +327,16 @@ fn all_key_formats() {
 fn the_development_certificate() {
     let directory = tempfile::tempdir().unwrap();
     let place = directory.path().join("certificates");
-    let files = tls::development_certificate(&place).unwrap();
+    let wanted = tls::DevelopmentCertificate { directory: place.clone(), names: Vec::new(), authority: None };
+    let files = tls::development_certificate(&wanted).unwrap();
     assert_eq!(fs::metadata(&files.key).unwrap().permissions().mode() & 0o777, 0o600);
     let first = fs::read(&files.certificate).unwrap();
-    assert_eq!(tls::development_certificate(&place).unwrap(), files);
+    assert_eq!(tls::development_certificate(&wanted).unwrap(), files);
     assert_eq!(fs::read(&files.certificate).unwrap(), first, "a good certificate is kept");
     assert!(load(vec![files.clone()], Version::Tls12).unwrap().warnings.is_empty());
 
     fs::write(&files.certificate, "damaged").unwrap();
-    tls::development_certificate(&place).unwrap();
+    tls::development_certificate(&wanted).unwrap();
     assert_ne!(fs::read(&files.certificate).unwrap(), first);
     let front = start(vec![files.clone()], Version::Tls12);
 
@@ -349,4 +350,42 @@ fn the_development_certificate() {
         connect(&front, &config, name).unwrap_or_else(|error| panic!("{name}: {error}"));
     }
     assert!(connect(&front, &config, "example.org").is_err());
+}
+
+#[test]
+fn a_development_certificate_of_an_authority() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = tls::authority::directory_in(directory.path());
+    let wanted = |names: &[&str], authority: &Path| tls::DevelopmentCertificate {
+        directory: directory.path().join("certificates"),
+        names: names.iter().map(|&name| name.to_owned()).collect(),
+        authority: Some(authority.to_owned()),
+    };
+    let make = |names, authority| {
+        let files = tls::development_certificate(&wanted(names, authority)).unwrap();
+        let text = fs::read(&files.certificate).unwrap();
+        (files, text)
+    };
+    let names: &[&str] = &["Laptop.local", "shop.localhost", "192.168.1.5"];
+    let (files, first) = make(names, &authority);
+    assert_eq!(make(names, &authority).1, first, "a good certificate is kept");
+    let key = authority.join("authority-key.pem");
+    assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+
+    // A client that trusts the authority and nothing else.
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(tls::authority::certificate_in(&authority)).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = Arc::new(config.with_root_certificates(roots).with_no_client_auth());
+    let front = start(vec![files], Version::Tls12);
+    for name in ["localhost", "shop.localhost", "127.0.0.1", "::1", "laptop.local", "192.168.1.5"] {
+        connect(&front, &config, name).unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+    assert!(connect(&front, &config, "other.local").is_err());
+
+    // Other names and another authority need another certificate.
+    assert_ne!(make(&[], &authority).1, first);
+    let (_, second) = make(names, &authority);
+    assert_ne!(make(names, &directory.path().join("another")).1, second);
 }

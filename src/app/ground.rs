@@ -39,8 +39,8 @@ pub(super) fn open(settings: &mut Settings, present: Present, problems: &mut Vec
         Some(python) => Some(python),
         None => collect(find_python(settings).map_err(|error| vec![error]), problems),
     };
-    if let Some(directory) = &settings.development_certificate {
-        let files = tls::development_certificate(directory).map_err(|error| vec![error]);
+    if let Some(wanted) = &settings.development_certificate {
+        let files = tls::development_certificate(wanted).map_err(|error| vec![error]);
         if let (Some(files), Some(tls)) = (collect(files, problems), &mut settings.front.tls) {
             tls.certificates.push(files);
         }

@@ -9,6 +9,7 @@ mod foreign;
 mod remote;
 pub mod report;
 mod stacks;
+mod trust;
 
 pub use arguments::command;
 
@@ -42,6 +43,9 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>, activated: &[String])
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     if remote::is_meant(&arguments) {
         return Command::Exit(remote::run(&arguments));
+    }
+    if trust::is_meant(&arguments) {
+        return Command::Exit(trust::run(&arguments));
     }
     let invocation = match arguments::parse(&arguments) {
         Ok(invocation) => invocation,
@@ -103,9 +107,13 @@ fn load(invocation: Invocation, activated: &[String]) -> Result<Resolved, Vec<Co
             Err(error) => return Err(unreadable(&path, &error)),
         },
     };
+    let data = config::data_directory(&environment);
     let sources = Sources { arguments: invocation.layer, environment, activated: activated.to_vec(), file };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    config::load(&sources, &Surroundings { directory: &directory, cores, disk: &LocalDisk })
+    config::load(
+        &sources,
+        &Surroundings { directory: &directory, cores, data_directory: data.as_deref(), disk: &LocalDisk },
+    )
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Vec<ConfigError> {

@@ -4,8 +4,7 @@ use super::definition::Key;
 use super::error::{ConfigError, Problem};
 use super::layer::{Given, Origin};
 use super::reader::Reader;
-use crate::front::tls::{self, CertificateFiles, Version};
-use std::path::PathBuf;
+use crate::front::tls::{self, CertificateFiles, DevelopmentCertificate, Version, authority};
 
 /// Where the certificate for development is kept, relative to the directory of the start.
 const DEVELOPMENT_DIRECTORY: &str = "certs";
@@ -13,8 +12,8 @@ const DEVELOPMENT_DIRECTORY: &str = "certs";
 /// What the TLS options say together.
 pub(super) struct Certificates {
     pub(super) settings: tls::Settings,
-    /// Directory of the certificate for development, when it is asked for.
-    pub(super) development: Option<PathBuf>,
+    /// The certificate for development, when it is asked for.
+    pub(super) development: Option<DevelopmentCertificate>,
 }
 
 /// Reads the TLS options; `None` when nothing asks for TLS.
@@ -24,7 +23,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Certificates> {
         let parsed = tls::hsts(&given.text);
         parsed.map_err(|hint| reader.invalid(Key::Hsts, given, Some(hint.to_owned()))).ok()
     });
-    let development = reader.switch(Key::DevCert).then(|| reader.path(DEVELOPMENT_DIRECTORY));
+    let development = development(reader);
     let certificates = pair(reader);
     let asked = development.is_some() || !reader.all(Key::TlsCert).is_empty();
     asked.then_some(Certificates { settings: tls::Settings { certificates, min_version, hsts }, development })
@@ -41,6 +40,25 @@ fn min_version(reader: &mut Reader<'_>) -> Version {
         reader.invalid(Key::TlsMinVersion, given, Some("--tls-ciphers modern is for TLS 1.3 only".to_owned()));
     }
     if is_modern || version == "1.3" { Version::Tls13 } else { Version::Tls12 }
+}
+
+/// The certificate for development, if it is asked for.
+fn development(reader: &mut Reader<'_>) -> Option<DevelopmentCertificate> {
+    let mut names = Vec::new();
+    for given in reader.all(Key::DevName) {
+        if authority::may_vouch_for(&given.text) {
+            names.push(given.text.clone());
+        } else {
+            let hint = "it may only name this machine or a private network: names below .local, .test, .internal, .lan, \
+                        .home, private addresses";
+            reader.invalid(Key::DevName, given, Some(hint.to_owned()));
+        }
+    }
+    reader.switch(Key::DevCert).then(|| DevelopmentCertificate {
+        directory: reader.path(DEVELOPMENT_DIRECTORY),
+        names,
+        authority: reader.surroundings.data_directory.map(authority::directory_in),
+    })
 }
 
 /// Which key belongs to which certificate: one for each, in order; or one for each certificate whose own file holds none.

@@ -61,6 +61,7 @@ pub enum Key {
     TlsCiphers,
     Hsts,
     DevCert,
+    DevName,
     Backlog,
     FrontThreads,
     StaticDir,

@@ -186,7 +186,8 @@ pub fn exercise(text: &str) {
         }
     }
     let sources = super::Sources { file: Some(("fuzz.toml".into(), text.to_owned())), ..Default::default() };
-    let surroundings = super::Surroundings { directory: Path::new("/fuzz"), cores: 2, disk: &super::EmptyDisk };
+    let surroundings =
+        super::Surroundings { directory: Path::new("/fuzz"), cores: 2, data_directory: None, disk: &super::EmptyDisk };
     let _ = super::load(&sources, &surroundings);
 }
 

@@ -40,6 +40,7 @@ mod timeouts;
 
 pub use disk::{Disk, DiskEntry, EmptyDisk, LocalDisk, Obstacle};
 
+use crate::front::tls::DevelopmentCertificate;
 use combine::{Combined, combine};
 use definition::Key;
 use error::{ConfigError, Warning};
@@ -54,9 +55,9 @@ pub struct Settings {
     pub supervisor: crate::supervisor::Settings,
     pub telemetry: crate::telemetry::Settings,
     pub control: crate::control::Settings,
-    /// Make or reuse a certificate for localhost in this directory and add it to `front.tls`, whose list of certificates
-    /// may be empty then (`--dev-cert`).
-    pub development_certificate: Option<PathBuf>,
+    /// Make or reuse a certificate for this machine and add it to `front.tls`, whose list of certificates may be empty
+    /// then (`--dev-cert`).
+    pub development_certificate: Option<DevelopmentCertificate>,
 }
 
 /// The configuration file that is read when nothing names an application or another file.
@@ -80,6 +81,8 @@ pub struct Surroundings<'a> {
     pub directory: &'a Path,
     /// CPU cores that the program may use.
     pub cores: usize,
+    /// Where this user's programs keep their data; some have no such place.
+    pub data_directory: Option<&'a Path>,
     pub disk: &'a dyn Disk,
 }
 
@@ -116,6 +119,12 @@ pub fn load(sources: &Sources, surroundings: &Surroundings<'_>) -> Result<Resolv
             Err(errors)
         }
     }
+}
+
+/// Where a user's programs keep their data (XDG base directories).
+pub fn data_directory(environment: &Environment) -> Option<PathBuf> {
+    let absolute = |name: &str| environment.get(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute("XDG_DATA_HOME").or_else(|| Some(absolute("HOME")?.join(".local/share")))
 }
 
 /// Fills in the defaults that depend on the machine.

@@ -338,7 +338,11 @@ const LISTENING: &[Definition] = &[
         .meaning("Tell browsers to come over TLS only, for a year if no time is given; hard to take back")
         .peer("nginx: add_header Strict-Transport-Security"),
     switch(Key::DevCert, "tls.dev_cert", "dev-cert", "no-dev-cert")
-        .meaning("Serve TLS with a self-signed certificate for localhost, made and kept in certs/"),
+        .meaning("Serve TLS with a certificate for localhost, made and kept in certs/; see monoceros trust"),
+    option(Key::DevName, "tls.dev_name", "dev-name", "NAME", Kind::Text("a name or an address of a private network"))
+        .many()
+        .example("laptop.local")
+        .meaning("A further name or address in the certificate of --dev-cert; repeatable"),
     option(Key::Backlog, "server.backlog", "backlog", "N", count(1, 65_535))
         .default("2048")
         .meaning("Connections the kernel keeps until they are accepted")

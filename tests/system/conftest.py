@@ -1,5 +1,6 @@
 """Fixtures of the system tests."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 from harness import Server
 from harness.certificate import Certificate, make_certificate
 from harness.server import PROGRAM
+
+
+@pytest.fixture(scope="session", autouse=True)
+def data_directory(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The authority for development certificates of these tests is none of the user's."""
+    os.environ["XDG_DATA_HOME"] = str(tmp_path_factory.mktemp("data"))
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -1,6 +1,7 @@
 """Where the program listens: TCP, TLS, Unix sockets, several at once, and the redirect to HTTPS."""
 
 import json
+import os
 import socket
 import ssl
 import stat
@@ -128,7 +129,8 @@ def test_development_certificate(tmp_path: Path) -> None:
         first = made.read_bytes()
         keys = [path for path in made.parent.iterdir() if b"PRIVATE KEY" in path.read_bytes()]
         assert keys and all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in keys)
-        context = ssl.create_default_context(cafile=made)
+        authority = Path(os.environ["XDG_DATA_HOME"]) / "monoceros" / "authority" / "authority.pem"
+        context = ssl.create_default_context(cafile=authority)
         assert httpx.get(server.https_url.replace("127.0.0.1", "localhost"), verify=context).text == "hello"
         assert httpx.get(server.https_url, verify=context).text == "hello"
     with Server("plain_wsgi:app", *arguments, binds=["https://127.0.0.1:0"], cwd=tmp_path, env=environment):

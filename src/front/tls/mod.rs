@@ -1,5 +1,6 @@
 //! TLS termination: certificates, SNI, ALPN, tickets.
 
+pub mod authority;
 mod certificate;
 mod choice;
 mod development;
@@ -8,7 +9,7 @@ mod shelf;
 mod watch;
 
 pub use certificate::{CertificateError, CertificateWarning, Moment};
-pub use development::{DevelopmentCertificateError, development_certificate};
+pub use development::{DevelopmentCertificate, DevelopmentCertificateError, development_certificate};
 pub(super) use rules::Rules;
 pub use rules::hsts;
 pub use shelf::Described;
