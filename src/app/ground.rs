@@ -116,9 +116,10 @@ pub(super) fn announce(ground: &Ground, (clients, operators): (&Listeners, &List
         tracing::info!("for operators: {address}/-/status");
     }
     let workers = settings.supervisor.workers;
-    let plural = if workers.least == 1 { "" } else { "s" };
+    let count = workers.at_the_start();
+    let plural = if count == 1 { "" } else { "s" };
     let range = if workers.is_range() { format!(" of {workers}") } else { String::new() };
-    tracing::info!("starting {} worker{plural}{range} with {}", workers.least, ground.python.1);
+    tracing::info!("starting {count} worker{plural}{range} with {}", ground.python.1);
 }
 
 /// Says what the service manager has opened.

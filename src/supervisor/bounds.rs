@@ -31,6 +31,11 @@ impl Bounds {
         self.least == 0
     }
 
+    /// How many there are at the start: at least one, to see whether the application can be loaded.
+    pub fn at_the_start(self) -> u32 {
+        self.least.max(1)
+    }
+
     /// Both ends one higher; zero stays.
     #[must_use]
     pub fn raised(self) -> Self {
@@ -142,7 +147,7 @@ mod tests {
         assert_eq!(bounds.clamp(0), 1);
         let bounds = Bounds { least: 0, most: 1 };
         assert_eq!(bounds.raised(), Bounds { least: 0, most: 2 });
-        assert_eq!((bounds.lowered(), bounds.clamp(0)), (bounds, 0));
+        assert_eq!((bounds.lowered(), bounds.clamp(0), bounds.at_the_start()), (bounds, 0, 1));
         assert!(bounds.is_within(1) && !bounds.raised().is_within(1) && !Bounds::exactly(0).is_within(1));
     }
 }

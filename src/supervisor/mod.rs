@@ -297,7 +297,7 @@ impl Settings {
 
     fn policy(&self) -> Policy {
         Policy {
-            workers: self.workers.least.max(1),
+            workers: self.workers.at_the_start(),
             surge: 1,
             boot_timeout: self.boot_timeout,
             graceful_timeout: self.graceful_timeout,

@@ -85,6 +85,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 def test_all_go_when_nobody_asks_and_a_burst_waits_for_the_boot(site: Site) -> None:
     server = site.server
+    assert "starting 1 worker of 0..3" in server.log()
     server.wait_for_log(r"workers: 0 instead of 1 \(nothing to do for 1s; the next request starts one\)")
     nobody_is_there(server)
     assert site.is_ready()
