@@ -9,7 +9,7 @@ import pytest
 from harness import Server
 from harness.raw import RawConnection, exchange
 
-IMMUTABLE = "public, max-age=31536000, immutable"
+IMMUTABLE = "max-age=31536000, immutable"
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ use http::HeaderValue;
 use std::collections::HashSet;
 
 /// For files whose name changes with their content: a year, the longest that caches are known to take seriously.
-pub const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
+pub const IMMUTABLE: HeaderValue = HeaderValue::from_static("max-age=31536000, immutable");
 
 /// One `--static-cache PATTERN=VALUE`.
 #[derive(Debug, Clone, PartialEq, Eq)]
