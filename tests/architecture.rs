@@ -43,6 +43,7 @@ const PURE: &[&str] = &[
     "front/files/fallback.rs",
     "front/files/glob.rs",
     "front/files/media_type.rs",
+    "front/tls/subject.rs",
     "front/files/path.rs",
     "front/files/range.rs",
     "front/files/conditional.rs",

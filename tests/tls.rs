@@ -115,7 +115,7 @@ fn write(directory: &Path, name: &str, certificate: &str, key: &str) -> Certific
 }
 
 fn load(certificates: Vec<CertificateFiles>, min_version: Version) -> Result<Loaded, Vec<TlsError>> {
-    tls::load(&Settings { certificates, min_version, hsts: None }, None, SystemTime::now())
+    tls::load(&Settings { certificates, min_version, hsts: None, clients: None }, None, SystemTime::now())
 }
 
 fn start(certificates: Vec<CertificateFiles>, min_version: Version) -> Front {
@@ -277,9 +277,12 @@ fn a_certificate_out_of_date_is_only_warned_about() {
     let loaded = load(vec![files.clone()], Version::Tls12).unwrap();
     assert!(matches!(loaded.warnings[..], [CertificateWarning::Expired { days, .. }] if days > 9000));
     let before = SystemTime::UNIX_EPOCH + Duration::from_secs(3600);
-    let loaded =
-        tls::load(&Settings { certificates: vec![files], min_version: Version::Tls12, hsts: None }, None, before)
-            .unwrap();
+    let loaded = tls::load(
+        &Settings { certificates: vec![files], min_version: Version::Tls12, hsts: None, clients: None },
+        None,
+        before,
+    )
+    .unwrap();
     assert!(matches!(loaded.warnings[..], [CertificateWarning::NotYetValid { .. }]));
 }
 

@@ -198,8 +198,14 @@ const FOREIGN: &[Foreign] = &[
         &["--ssl-ciphers"],
         "leave it out, or write --tls-ciphers modern: only ciphers that are safe today are offered",
     ),
-    gunicorn(&["--cert-reqs", "--ca-certs"], "certificates of clients are not asked for yet"),
-    uvicorn(&["--ssl-cert-reqs", "--ssl-ca-certs"], "certificates of clients are not asked for yet"),
+    gunicorn(
+        &["--cert-reqs", "--ca-certs"],
+        "write --tls-client-ca FILE, with --tls-client-auth optional if it may be missing",
+    ),
+    uvicorn(
+        &["--ssl-cert-reqs", "--ssl-ca-certs"],
+        "write --tls-client-ca FILE, with --tls-client-auth optional if it may be missing",
+    ),
     gunicorn(&["--suppress-ragged-eofs", "--do-handshake-on-connect"], "leave it out: it is a setting of Python's ssl"),
     // Logs
     gunicorn(

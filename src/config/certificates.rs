@@ -2,9 +2,9 @@
 
 use super::definition::Key;
 use super::error::{ConfigError, Problem};
-use super::layer::{Given, Origin};
+use super::layer::Given;
 use super::reader::Reader;
-use crate::front::tls::{self, CertificateFiles, DevelopmentCertificate, Version, authority};
+use crate::front::tls::{self, CertificateFiles, ClientSettings, DevelopmentCertificate, Version, authority};
 
 /// Where the certificate for development is kept, relative to the directory of the start.
 const DEVELOPMENT_DIRECTORY: &str = "certs";
@@ -19,6 +19,7 @@ pub(super) struct Certificates {
 /// Reads the TLS options; `None` when nothing asks for TLS.
 pub(super) fn read(reader: &mut Reader<'_>) -> Option<Certificates> {
     let min_version = min_version(reader);
+    let clients = clients(reader);
     let hsts = reader.one(Key::Hsts).and_then(|given| {
         let parsed = tls::hsts(&given.text);
         parsed.map_err(|hint| reader.invalid(Key::Hsts, given, Some(hint.to_owned()))).ok()
@@ -26,20 +27,29 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Certificates> {
     let development = development(reader);
     let certificates = pair(reader);
     let asked = development.is_some() || !reader.all(Key::TlsCert).is_empty();
-    asked.then_some(Certificates { settings: tls::Settings { certificates, min_version, hsts }, development })
+    asked.then_some(Certificates { settings: tls::Settings { certificates, min_version, hsts, clients }, development })
+}
+
+fn clients(reader: &mut Reader<'_>) -> Option<ClientSettings> {
+    let mode = reader.word(Key::TlsClientAuth);
+    let mut file = |key| reader.one(key).map(|given| reader.file(key, given));
+    let (authorities, revoked) = (file(Key::TlsClientCa), file(Key::TlsClientCrl));
+    if let (None, Some(given)) = (&authorities, reader.one(Key::TlsClientCrl)) {
+        reader.invalid(Key::TlsClientCrl, given, Some("it says nothing without --tls-client-ca FILE".to_owned()));
+    }
+    if let (None, Some(given)) = (&authorities, reader.one(Key::TlsClientAuth))
+        && mode != "off"
+    {
+        reader.invalid(Key::TlsClientAuth, given, Some("name who signs with --tls-client-ca FILE".to_owned()));
+    }
+    let authorities = authorities.filter(|_| mode != "off")?;
+    Some(ClientSettings { authorities, revoked, is_required: mode != "optional" })
 }
 
 /// The modern policy is nothing but TLS 1.3.
 fn min_version(reader: &mut Reader<'_>) -> Version {
-    let (version, is_modern) = (reader.word(Key::TlsMinVersion), reader.word(Key::TlsCiphers) == "modern");
-    if let Some(given) = reader.one(Key::TlsMinVersion)
-        && is_modern
-        && version == "1.2"
-        && given.origin != Origin::Default
-    {
-        reader.invalid(Key::TlsMinVersion, given, Some("--tls-ciphers modern is for TLS 1.3 only".to_owned()));
-    }
-    if is_modern || version == "1.3" { Version::Tls13 } else { Version::Tls12 }
+    let is_modern = reader.word(Key::TlsCiphers) == "modern";
+    if reader.word(Key::TlsMinVersion) == "1.3" || is_modern { Version::Tls13 } else { Version::Tls12 }
 }
 
 /// The certificate for development, if it is asked for.

@@ -77,6 +77,7 @@ const fn switch(key: Key, path: &'static str, name: &'static str, opposite: &'st
 const APPLICATION_FORM: Kind = Kind::Text("module, module:attribute or module:factory()");
 const DIRECTORY: Kind = Kind::Text("an existing directory");
 const PEM_FILE: Kind = Kind::Text("an existing PEM file");
+const CLIENT_AUTH: Kind = Kind::Choice(&["required", "optional", "off"]);
 const HSTS_FORM: Kind = Kind::Text("seconds, then ; includeSubDomains and ; preload if wanted");
 const REQUEST_TARGET: Kind = Kind::Text("a path that begins with a slash, with a query if wanted");
 const PATH_PREFIX: Kind = Kind::Text("a path that begins with a slash");
@@ -337,6 +338,19 @@ const LISTENING: &[Definition] = &[
         .example("31536000; includeSubDomains")
         .meaning("Tell browsers to come over TLS only, for a year if no time is given; hard to take back")
         .peer("nginx: add_header Strict-Transport-Security"),
+    option(Key::TlsClientCa, "tls.client_ca", "tls-client-ca", "FILE", PEM_FILE)
+        .example("certs/clients.pem")
+        .meaning("Ask clients for certificates that these authorities have signed")
+        .peer("nginx: ssl_client_certificate"),
+    option(Key::TlsClientAuth, "tls.client_auth", "tls-client-auth", "MODE", CLIENT_AUTH)
+        .computed("required with --tls-client-ca")
+        .example("optional")
+        .meaning("With --tls-client-ca: required, optional, or off; the application learns who it is")
+        .peer("nginx: ssl_verify_client"),
+    option(Key::TlsClientCrl, "tls.client_crl", "tls-client-crl", "FILE", PEM_FILE)
+        .example("certs/revoked.pem")
+        .meaning("With --tls-client-ca: revocation lists; a certificate whose authority has none in it is refused")
+        .peer("nginx: ssl_crl"),
     switch(Key::DevCert, "tls.dev_cert", "dev-cert", "no-dev-cert")
         .meaning("Serve TLS with a certificate for localhost, made and kept in certs/; see monoceros trust"),
     option(Key::DevName, "tls.dev_name", "dev-name", "NAME", Kind::Text("a name or an address of a private network"))

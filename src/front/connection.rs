@@ -97,7 +97,8 @@ async fn converse<A: Answer>(
             None => return Ok(()),
         },
     };
-    let info = Arc::new(ConnectionInfo { peer, local, tls: transport.tls_info() });
+    let asks_clients = terms.tls.as_ref().is_some_and(|tls| tls.asks_clients());
+    let info = Arc::new(ConnectionInfo { peer, local, tls: transport.tls_info(asks_clients) });
     let server_name = info.tls.as_ref().map(|tls| tls.server_name.as_deref());
     let rules = server_name.and_then(|name| terms.tls.as_ref()?.rules(name));
     let service = Service {

@@ -7,7 +7,7 @@ use crate::upstream::request::{Client, EncodedRequest, RequestBody};
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderName, Method, Version};
-use monoceros_wire::message::{BodySource, HttpVersion, Protocol, RequestFacts, TlsFacts};
+use monoceros_wire::message::{BodySource, ClientFacts, HttpVersion, Protocol, RequestFacts, TlsFacts};
 use std::fmt::Write;
 
 /// No header that anybody sends, but `HTTP_PROXY` to CGI programs and what they start (CVE-2016-5385).
@@ -32,7 +32,14 @@ pub(super) fn encode(
             _ => HttpVersion::Http11,
         },
         is_https: connection.tls.is_some(),
-        tls: connection.tls.as_ref().map(|tls| TlsFacts { version: tls.version, cipher_suite: tls.cipher_suite }),
+        tls: connection.tls.as_ref().map(|tls| TlsFacts {
+            version: tls.version,
+            cipher_suite: tls.cipher_suite,
+            client: tls
+                .client
+                .as_ref()
+                .map(|client| ClientFacts { subject: client.subject.as_bytes(), chain: client.chain.as_bytes() }),
+        }),
         body: source,
         // An extended CONNECT is the opening of a WebSocket: to the application it is the GET that HTTP/1.1 uses.
         method: if protocol == Protocol::WebSocket { b"GET" } else { parts.method.as_str().as_bytes() },

@@ -128,6 +128,8 @@ pub struct TlsInfo {
     pub cipher_suite: u16,
     /// The name the client asked for.
     pub server_name: Option<String>,
+    /// Where clients are asked for certificates.
+    pub client: Option<tls::ClientCertificate>,
 }
 
 /// Answers requests. The connection code is generic over it, so that it is tested without an application behind it.

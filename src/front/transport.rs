@@ -1,5 +1,6 @@
 //! The byte stream of one client: TCP or Unix, with or without TLS, as one type, so that the HTTP code is compiled once.
 
+use super::tls::ClientCertificate;
 use super::{Address, TlsInfo};
 use rustix::net::RecvFlags;
 use std::io::{self, IoSlice};
@@ -86,13 +87,14 @@ impl DetachedSocket {
 
 impl Transport {
     /// What the handshake agreed on; `None` without TLS.
-    pub(super) fn tls_info(&self) -> Option<TlsInfo> {
+    pub(super) fn tls_info(&self, asks_clients: bool) -> Option<TlsInfo> {
         let Self::Tls(stream) = self else { return None };
         let (_, session) = stream.get_ref();
         Some(TlsInfo {
             version: session.protocol_version().map_or(0, u16::from),
             cipher_suite: session.negotiated_cipher_suite().map_or(0, |suite| u16::from(suite.suite())),
             server_name: session.server_name().map(str::to_owned),
+            client: asks_clients.then(|| ClientCertificate::of(session.peer_certificates().unwrap_or_default())),
         })
     }
 

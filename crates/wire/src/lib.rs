@@ -26,7 +26,7 @@ pub mod zygote;
 
 /// Version of frames, page and control messages together. Both sides must have the same one: they are always built
 /// from the same source, so a difference means a mixed installation and is refused in the greeting.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// Largest payload of one frame, in bytes. A frame that announces more is a protocol error, not an allocation.
 pub const FRAME_PAYLOAD_MAX: usize = 1 << 20;

@@ -40,10 +40,33 @@ pub enum BodySource {
 
 /// TLS as the client negotiated it (ASGI `tls` extension). Numbers of RFC 8446.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TlsFacts {
+pub struct TlsFacts<'a> {
     /// `0x0303` or `0x0304`.
     pub version: u16,
     pub cipher_suite: u16,
+    /// Only where clients are asked for certificates.
+    pub client: Option<ClientFacts<'a>>,
+}
+
+/// What a client has shown, and proven to be its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientFacts<'a> {
+    /// RFC 4514, UTF-8.
+    pub subject: &'a [u8],
+    /// PEM, its own certificate first; empty where it has shown none.
+    pub chain: &'a [u8],
+}
+
+/// The single certificates of a chain, PEM.
+pub fn certificates(chain: &[u8]) -> impl Iterator<Item = &[u8]> {
+    const END: &[u8] = b"-----END CERTIFICATE-----\n";
+    let mut rest = chain;
+    std::iter::from_fn(move || {
+        let length = rest.windows(END.len()).position(|window| window == END)? + END.len();
+        let (one, others) = rest.split_at(length);
+        rest = others;
+        Some(one)
+    })
 }
 
 /// A request without its body. `path` and `query` are as received (percent-encoded), `path` in origin form.
@@ -52,7 +75,7 @@ pub struct RequestFacts<'a> {
     pub protocol: Protocol,
     pub version: HttpVersion,
     pub is_https: bool,
-    pub tls: Option<TlsFacts>,
+    pub tls: Option<TlsFacts<'a>>,
     pub body: BodySource,
     pub method: &'a [u8],
     pub path: &'a [u8],
@@ -81,12 +104,17 @@ pub fn encode_request<'a>(
         BodySource::File { length } => (2, length),
         BodySource::Stream => (3, 0),
     };
-    let flags = u8::from(facts.is_https) | u8::from(facts.tls.is_some()) << 1;
+    let client = facts.tls.and_then(|tls| tls.client);
+    let flags = u8::from(facts.is_https) | u8::from(facts.tls.is_some()) << 1 | u8::from(client.is_some()) << 2;
     into.extend_from_slice(&[facts.protocol as u8, facts.version as u8, flags, body_kind]);
     into.extend_from_slice(&body_length.to_le_bytes());
     if let Some(tls) = facts.tls {
         into.extend_from_slice(&tls.version.to_le_bytes());
         into.extend_from_slice(&tls.cipher_suite.to_le_bytes());
+    }
+    if let Some(client) = client {
+        put_medium(into, client.subject)?;
+        put_medium(into, client.chain)?;
     }
     put_short(into, facts.method)?;
     put_medium(into, facts.path)?;
@@ -142,8 +170,16 @@ impl<'a> Request<'a> {
             3 => BodySource::Stream,
             _ => return Err(reader.invalid()),
         };
-        let tls =
-            if flags & 2 != 0 { Some(TlsFacts { version: reader.u16()?, cipher_suite: reader.u16()? }) } else { None };
+        let mut tls = None;
+        if flags & 2 != 0 {
+            let (version, cipher_suite) = (reader.u16()?, reader.u16()?);
+            let client = if flags & 4 != 0 {
+                Some(ClientFacts { subject: reader.medium()?, chain: reader.medium()? })
+            } else {
+                None
+            };
+            tls = Some(TlsFacts { version, cipher_suite, client });
+        }
         let facts = RequestFacts {
             protocol,
             version,

@@ -6,8 +6,8 @@ use monoceros_wire::codec::DecodeError;
 use monoceros_wire::frame::{FLAG_DESCRIPTOR, FLAG_END, Frame, HEADER_LENGTH, Header, Kind};
 use monoceros_wire::inbound::Inbound;
 use monoceros_wire::message::{
-    Abort, BodySource, BootFailure, FileRange, Hello, HttpVersion, Interface, Protocol, Ready, Request, RequestFacts,
-    ResponseHead, TlsFacts, decode_amount, decode_close, encode_close, encode_request, encode_response,
+    Abort, BodySource, BootFailure, ClientFacts, FileRange, Hello, HttpVersion, Interface, Protocol, Ready, Request,
+    RequestFacts, ResponseHead, TlsFacts, decode_amount, decode_close, encode_close, encode_request, encode_response,
 };
 use monoceros_wire::outbound::Outbound;
 use monoceros_wire::sys;
@@ -21,7 +21,11 @@ fn facts() -> RequestFacts<'static> {
         protocol: Protocol::Http,
         version: HttpVersion::Http2,
         is_https: true,
-        tls: Some(TlsFacts { version: 0x0304, cipher_suite: 0x1301 }),
+        tls: Some(TlsFacts {
+            version: 0x0304,
+            cipher_suite: 0x1301,
+            client: Some(ClientFacts { subject: b"CN=Alice", chain: b"-----BEGIN" }),
+        }),
         body: BodySource::Inline,
         method: b"POST",
         path: b"/caf%C3%A9",

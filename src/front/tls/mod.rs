@@ -3,12 +3,15 @@
 pub mod authority;
 mod certificate;
 mod choice;
+mod client;
 mod development;
 mod rules;
 mod shelf;
+mod subject;
 mod watch;
 
 pub use certificate::{CertificateError, CertificateWarning, Moment};
+pub use client::{ClientCertificate, ClientSettings, ClientSettingsError};
 pub use development::{DevelopmentCertificate, DevelopmentCertificateError, development_certificate};
 pub(super) use rules::Rules;
 pub use rules::hsts;
@@ -18,7 +21,7 @@ pub use watch::Watch;
 use http::HeaderValue;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
-use rustls::server::ServerSessionMemoryCache;
+use rustls::server::{ServerSessionMemoryCache, WebPkiClientVerifier};
 use shelf::Shelf;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,6 +38,8 @@ pub struct Settings {
     pub min_version: Version,
     /// What browsers are told about coming again ([`hsts`]).
     pub hsts: Option<HeaderValue>,
+    /// Where clients are asked for certificates.
+    pub clients: Option<ClientSettings>,
 }
 
 /// A certificate chain with its key, both PEM.
@@ -58,6 +63,8 @@ pub enum TlsError {
     NoCertificates,
     #[error(transparent)]
     Certificate(#[from] CertificateError),
+    #[error(transparent)]
+    Clients(#[from] ClientSettingsError),
     #[error("TLS cannot be set up: {0}")]
     Setup(#[from] rustls::Error),
 }
@@ -68,6 +75,7 @@ pub struct Tls {
     config: Arc<ServerConfig>,
     shelf: Arc<Shelf>,
     hsts: Option<HeaderValue>,
+    asks_clients: bool,
 }
 
 /// Everything read and checked, with what is allowed but worth a line in the log.
@@ -84,9 +92,17 @@ pub fn load(settings: &Settings, before: Option<&Tls>, now: SystemTime) -> Resul
         return Err(vec![TlsError::NoCertificates]);
     }
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let shelf = Shelf::fill(&settings.certificates, &provider)
-        .map_err(|errors| errors.into_iter().map(TlsError::from).collect::<Vec<_>>())?;
-    let shelf = Arc::new(shelf);
+    let clients = settings.clients.as_ref().map(|clients| client::verifier(clients, &provider)).transpose();
+    let (shelf, clients) = match (Shelf::fill(&settings.certificates, &provider), clients) {
+        (Ok(shelf), Ok(clients)) => (Arc::new(shelf), clients),
+        (shelf, clients) => {
+            let errors = shelf.err().unwrap_or_default().into_iter().map(TlsError::from);
+            return Err(errors.chain(clients.err().map(TlsError::from)).collect());
+        }
+    };
+    // Who resumes a session is not checked again: after a change of who is let in, everybody is.
+    let before = before.filter(|before| !before.asks_clients && clients.is_none());
+    let asks_clients = clients.is_some();
     let versions: &[&rustls::SupportedProtocolVersion] = match settings.min_version {
         Version::Tls12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
         Version::Tls13 => &[&rustls::version::TLS13],
@@ -94,7 +110,7 @@ pub fn load(settings: &Settings, before: Option<&Tls>, now: SystemTime) -> Resul
     let build = || -> Result<ServerConfig, rustls::Error> {
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(versions)?
-            .with_no_client_auth()
+            .with_client_cert_verifier(clients.unwrap_or_else(WebPkiClientVerifier::no_client_auth))
             .with_cert_resolver(Arc::clone(&shelf) as _);
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         if let Some(before) = before {
@@ -109,12 +125,16 @@ pub fn load(settings: &Settings, before: Option<&Tls>, now: SystemTime) -> Resul
     };
     let config = Arc::new(build().map_err(|error| vec![error.into()])?);
     let warnings = shelf.warnings(certificate::seconds(now));
-    Ok(Loaded { tls: Arc::new(Tls { config, shelf, hsts: settings.hsts.clone() }), warnings })
+    Ok(Loaded { tls: Arc::new(Tls { config, shelf, hsts: settings.hsts.clone(), asks_clients }), warnings })
 }
 
 impl Tls {
     pub(super) fn config(&self) -> &Arc<ServerConfig> {
         &self.config
+    }
+
+    pub(super) fn asks_clients(&self) -> bool {
+        self.asks_clients
     }
 
     /// What holds for the requests of a client that has asked for this name; mostly nothing does. Who has named nobody

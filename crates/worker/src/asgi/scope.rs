@@ -1,7 +1,7 @@
 //! The scope of a request or WebSocket, built from its head.
 
 use super::stream::lock;
-use monoceros_wire::message::{Fields, HttpVersion, Protocol, Request, TlsFacts};
+use monoceros_wire::message::{Fields, HttpVersion, Protocol, Request, TlsFacts, certificates};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
@@ -196,12 +196,17 @@ fn subprotocols<'py>(py: Python<'py>, fields: Fields<'_>) -> PyResult<Bound<'py,
     Ok(list)
 }
 
-/// ASGI TLS extension 0.2. Certificates are not passed on.
-fn tls_extension(py: Python<'_>, tls: TlsFacts) -> PyResult<Bound<'_, PyDict>> {
+/// ASGI TLS extension 0.2. Which certificate of the server was shown is not known here.
+fn tls_extension<'py>(py: Python<'py>, tls: TlsFacts<'_>) -> PyResult<Bound<'py, PyDict>> {
+    let chain = PyList::empty(py);
+    let client = tls.client.filter(|client| !client.chain.is_empty());
+    for certificate in client.iter().flat_map(|client| certificates(client.chain)) {
+        chain.append(text(py, certificate))?;
+    }
     let extension = PyDict::new(py);
     extension.set_item(intern!(py, "server_cert"), py.None())?;
-    extension.set_item(intern!(py, "client_cert_chain"), PyList::empty(py))?;
-    extension.set_item(intern!(py, "client_cert_name"), py.None())?;
+    extension.set_item(intern!(py, "client_cert_chain"), chain)?;
+    extension.set_item(intern!(py, "client_cert_name"), client.map(|client| text(py, client.subject)))?;
     extension.set_item(intern!(py, "client_cert_error"), py.None())?;
     extension.set_item(intern!(py, "tls_version"), tls.version)?;
     extension.set_item(intern!(py, "cipher_suite"), tls.cipher_suite)?;

@@ -3,6 +3,7 @@
 use super::FileWrapper;
 use super::input;
 use crate::sys::latin1;
+use monoceros_wire::message::certificates;
 use monoceros_wire::message::{BodySource, HttpVersion, Request};
 use monoceros_wire::zygote::WorkerSettings;
 use pyo3::intern;
@@ -84,6 +85,14 @@ impl Environs {
         if facts.is_https {
             environ.set_item(intern!(py, "wsgi.url_scheme"), intern!(py, "https"))?;
             environ.set_item(intern!(py, "HTTPS"), intern!(py, "on"))?;
+        }
+        if let Some(client) = facts.tls.and_then(|tls| tls.client) {
+            let verified = if client.chain.is_empty() { intern!(py, "NONE") } else { intern!(py, "SUCCESS") };
+            environ.set_item(intern!(py, "SSL_CLIENT_VERIFY"), verified)?;
+            if let Some(own) = certificates(client.chain).next() {
+                environ.set_item(intern!(py, "SSL_CLIENT_S_DN"), latin1(py, client.subject)?)?;
+                environ.set_item(intern!(py, "SSL_CLIENT_CERT"), latin1(py, own)?)?;
+            }
         }
         environ.set_item(intern!(py, "REMOTE_ADDR"), latin1(py, facts.client_address)?)?;
         if !facts.client_address.is_empty() {
