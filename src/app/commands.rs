@@ -4,7 +4,7 @@ use super::reconfigure::Facts;
 use super::signals::Wish;
 use super::upgrade::Step;
 use crate::config::table::{BYPASS_RULE, WORKERS_MAX};
-use crate::control::protocol::{Certificate, Command, Mode, Number, Reply, Status, Worker};
+use crate::control::protocol::{Certificate, Command, Memory, Mode, Number, Reply, Status, Worker};
 use crate::control::server::Handler;
 use crate::front::accept::Placement;
 use crate::front::bypass::Bypass;
@@ -108,6 +108,11 @@ impl Commands {
             workers_range: snapshot.bounds.is_range().then(|| snapshot.bounds.to_string()),
             idle: rest.map(|rest| rest.duration.as_secs_f64()),
             refuses_for: rest.and_then(|rest| rest.refuses_for).map(|time| time.as_secs_f64()),
+            memory: snapshot.memory.map(|memory| Memory {
+                budget: memory.budget,
+                used: memory.used,
+                one_more: memory.one_more,
+            }),
             maintenance: self.health.maintenance().notice().is_some(),
             queue: load.queued,
             workers: workers.collect(),

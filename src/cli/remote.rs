@@ -154,6 +154,11 @@ fn table(status: &Status) -> String {
             age(worker.age),
         );
     }
+    if let Some(memory) = status.memory {
+        let megabytes = |bytes: u64| bytes.div_ceil(1 << 20);
+        let (used, budget, one_more) = (megabytes(memory.used), memory.budget >> 20, megabytes(memory.one_more));
+        let _ = writeln!(text, "\nmemory: {used} MB of {budget} MB in use, one more worker needs {one_more} MB");
+    }
     if let Some(range) = &status.workers_range {
         let _ = writeln!(text, "\n{} workers of {range}, as the load needs", status.workers_wanted);
     }

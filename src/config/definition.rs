@@ -36,6 +36,8 @@ pub enum Key {
     MaxRequestsJitter,
     MaxRss,
     MaxLifetime,
+    Surge,
+    MemoryBudget,
     QueueSize,
     QueueTimeout,
     QueueFairness,

@@ -71,6 +71,8 @@ fn supervisor(reader: &mut Reader<'_>) -> supervisor::Settings {
             max_rss: reader.size(Key::MaxRss),
             max_lifetime: reader.duration(Key::MaxLifetime),
         },
+        surge: reader.count(Key::Surge),
+        memory_budget: reader.size(Key::MemoryBudget),
     }
 }
 

@@ -238,6 +238,12 @@ const WORKERS: &[Definition] = &[
     option(Key::MaxLifetime, "server.max_lifetime", "max-lifetime", "TIME", time(Duration::ZERO))
         .default("0")
         .meaning("Replace a worker that has served this long, and at random up to a tenth longer; 0 is never"),
+    option(Key::Surge, "server.surge", "surge", "N", count(1, WORKERS_MAX))
+        .default("1")
+        .meaning("Most workers beyond the wanted ones while some are replaced: so many start at a time"),
+    option(Key::MemoryBudget, "server.memory_budget", "memory-budget", "SIZE", size(0, u64::MAX >> 1))
+        .default("0")
+        .meaning("Memory of all workers together: where no more fit, an old one leaves before a new one starts; 0 is no limit"),
     option(Key::QueueSize, "upstream.queue_size", "queue-size", "N", count(1, 1 << 20))
         .default("1024")
         .meaning("Requests that may wait for a worker; one more gets 503"),

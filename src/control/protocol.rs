@@ -126,6 +126,9 @@ pub struct Status {
     /// None could be started then: it is not tried again for so long.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refuses_for: Option<f64>,
+    /// Where there is a budget for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Memory>,
     /// Only some are let in.
     #[serde(default)]
     pub maintenance: bool,
@@ -142,6 +145,16 @@ pub struct Certificate {
     pub file: String,
     /// Its end, as RFC 3339 writes it.
     pub not_after: String,
+}
+
+/// Memory of all workers and zygotes together: each page that several of them have counts once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    pub budget: u64,
+    /// For workers that boot at least what they will probably need.
+    pub used: u64,
+    /// What one more will probably need; zero while that is not known.
+    pub one_more: u64,
 }
 
 /// One worker.

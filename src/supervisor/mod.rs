@@ -13,6 +13,7 @@ pub mod sources;
 mod stack_report;
 mod stacks;
 pub mod state;
+mod weighing;
 mod zygote;
 
 pub use bounds::Bounds;
@@ -26,12 +27,13 @@ use monoceros_wire::zygote::WorkerSettings;
 use scaler::Scaler;
 use shell::Shell;
 use stacks::Question;
-use state::{Action, Event, GenerationNumber, Policy, Retirement, Supervisor};
+use state::{Action, Event, GenerationNumber, MemoryUse, Policy, Retirement, Supervisor};
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
+use weighing::Weighing;
 
 /// Settings of the worker processes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +59,10 @@ pub struct Settings {
     /// For requests in progress when stopping (gunicorn: `graceful_timeout`).
     pub graceful_timeout: Duration,
     pub recycling: Recycling,
+    /// Workers that may exist beyond the wanted ones while some are replaced.
+    pub surge: u32,
+    /// Bytes that all workers and zygotes together should not exceed. Zero: no limit.
+    pub memory_budget: u64,
     /// Files whose change is a reason to reload. Where there are any, a first load that fails does not end the server.
     pub sources: Option<sources::Settings>,
 }
@@ -141,6 +147,8 @@ pub struct Snapshot {
     pub generation: GenerationNumber,
     pub wanted: u32,
     pub bounds: Bounds,
+    /// Where there is a budget.
+    pub memory: Option<MemoryUse>,
     pub workers: Vec<WorkerView>,
 }
 
@@ -192,9 +200,13 @@ pub async fn run(
     let mut child_ended = orphans::are_ours().then(|| signal(SignalKind::child()).ok()).flatten();
     let mut vitals = tokio::time::interval(VITALS_INTERVAL);
     let mut pulse = tokio::time::interval(scaler::PULSE);
+    let mut weighing = Weighing::new();
     loop {
         while let Some(event) = events.pop_front() {
             scaler.note(&event, &shell.settings);
+            if matches!(event, Event::Ready { .. }) {
+                weighing.begin_anew();
+            }
             for event in scaler.change().into_iter().chain([event]) {
                 for action in machine.step(Instant::now(), event) {
                     match action {
@@ -206,6 +218,7 @@ pub async fn run(
         }
         let vitals = shell.settings.recycling.needs_vitals().then(|| vitals.tick());
         let pulse = scaler.is_active().then(|| pulse.tick());
+        let weighed = (shell.settings.memory_budget > 0).then(|| weighing.next(|| shell.processes()));
         let alarm = machine.wake_at(Instant::now()).map(|at| tokio::time::sleep_until(at.into()));
         let idleness = scaler.wake_at().map(|at| tokio::time::sleep_until(at.into()));
         tokio::select! {
@@ -249,6 +262,7 @@ pub async fn run(
             () = or_never(alarm) => events.push_back(Event::Tick),
             () = or_never(idleness) => events.extend(scaler.look_at_idleness(machine.wanted())),
             _ = or_never(vitals) => events.extend(shell.look_at_vitals()),
+            memory = or_never(weighed) => events.push_back(Event::Memory(memory)),
             _ = or_never(pulse) => events.extend(scaler.look(&shell.serving(&machine), machine.wanted())),
             _ = or_never(child_ended.as_mut().map(Signal::recv)) => orphans::reap(&shell.zygote_ids()),
         }
@@ -298,7 +312,8 @@ impl Settings {
     fn policy(&self) -> Policy {
         Policy {
             workers: self.workers.at_the_start(),
-            surge: 1,
+            surge: self.surge,
+            memory_budget: self.memory_budget,
             boot_timeout: self.boot_timeout,
             graceful_timeout: self.graceful_timeout,
             drain_timeout: self.recycling.drain_timeout,

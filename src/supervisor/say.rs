@@ -1,6 +1,7 @@
 //! What the operator is told about the workers.
 
-use super::state::{Retirement, Saying};
+use super::state::{MemoryUse, Retirement, Saying};
+use crate::roster::WorkerNumber;
 
 /// Writes it to the log.
 pub(super) fn say(saying: Saying) {
@@ -33,18 +34,7 @@ pub(super) fn say(saying: Saying) {
                  what it held goes to others"
             );
         }
-        Saying::Retired { worker, reason } => match reason {
-            Retirement::Requests(count) => tracing::info!("worker {worker} is replaced after {count} requests"),
-            Retirement::Memory(bytes) => tracing::info!("worker {worker} is replaced: it uses {} MB", bytes >> 20),
-            Retirement::Lifetime => tracing::info!("worker {worker} is replaced: its lifetime is over"),
-            Retirement::Leaking => tracing::error!(
-                "worker {worker} is replaced: requests whose clients have left do not end and hold its slots"
-            ),
-            Retirement::Sick => {
-                tracing::error!("worker {worker} is replaced: it goes on failing its health checks (--check-path)");
-            }
-            Retirement::Asked => tracing::info!("worker {worker} is replaced, as asked"),
-        },
+        Saying::Retired { worker, reason } => say_why(worker, reason),
         Saying::DrainOver { worker } => {
             tracing::warn!(
                 "worker {worker} did not finish in time (--drain-timeout); what it still does is broken off"
@@ -71,6 +61,21 @@ pub(super) fn say(saying: Saying) {
         Saying::NobodyCame { pause } => {
             tracing::error!("no worker: requests get 503; one that comes in {pause:.1?} or later tries again");
         }
+        Saying::LeavesFirst { worker, memory } => {
+            tracing::warn!("no memory for a spare ({}): worker {worker} leaves first", words(memory));
+        }
+        Saying::BeyondBudget { memory } => tracing::warn!(
+            "no memory for another worker ({}), but without it nobody would serve: it starts nevertheless",
+            words(memory)
+        ),
+        Saying::FewerThanWanted { there, wanted, memory } => {
+            tracing::warn!("no memory for more workers ({}): {there} instead of {wanted}", words(memory));
+        }
+        Saying::BudgetExceeded { memory } => tracing::warn!(
+            "the workers use {} MB, more than --memory-budget allows ({} MB): no more are started, but one always serves",
+            memory.used >> 20,
+            memory.budget >> 20
+        ),
         Saying::FirstLoadFailed { failure, .. } => {
             tracing::error!("the application cannot be loaded: {}", failure.message);
             traceback(&failure.traceback);
@@ -91,6 +96,28 @@ pub(super) fn say(saying: Saying) {
             }
         }
     }
+}
+
+/// Why a healthy worker is replaced.
+fn say_why(worker: WorkerNumber, reason: Retirement) {
+    match reason {
+        Retirement::Requests(count) => tracing::info!("worker {worker} is replaced after {count} requests"),
+        Retirement::Memory(bytes) => tracing::info!("worker {worker} is replaced: it uses {} MB", bytes >> 20),
+        Retirement::Lifetime => tracing::info!("worker {worker} is replaced: its lifetime is over"),
+        Retirement::Leaking => tracing::error!(
+            "worker {worker} is replaced: requests whose clients have left do not end and hold its slots"
+        ),
+        Retirement::Sick => {
+            tracing::error!("worker {worker} is replaced: it goes on failing its health checks (--check-path)");
+        }
+        Retirement::Asked => tracing::info!("worker {worker} is replaced, as asked"),
+    }
+}
+
+fn words(memory: MemoryUse) -> String {
+    let MemoryUse { budget, used, one_more } = memory;
+    let megabytes = |bytes: u64| bytes.div_ceil(1 << 20);
+    format!("{} MB of {} MB in use, one needs {} MB", megabytes(used), budget >> 20, megabytes(one_more))
 }
 
 fn traceback(text: &str) {

@@ -4,6 +4,7 @@ use super::output;
 use super::say::say;
 use super::stacks::{self, Asker, Question};
 use super::state::{Action, Event, GenerationNumber, Jitter, Outcome, Retirement, Saying, Supervisor};
+use super::weighing::Processes;
 use super::zygote::{self, Zygote};
 use super::{Bounds, Candidate, Failure, Milestone, Progress, Settings, Snapshot, Testimony, WorkerView};
 use crate::roster::{Member, Notice, WarmUp, WorkerNumber};
@@ -338,7 +339,13 @@ impl<M: FnMut(Milestone)> Shell<M> {
     }
 
     pub(super) fn snapshot(&self, machine: &Supervisor, bounds: Bounds) -> Snapshot {
-        Snapshot { generation: machine.target(), wanted: machine.wanted(), bounds, workers: self.views(machine) }
+        Snapshot {
+            generation: machine.target(),
+            wanted: machine.wanted(),
+            bounds,
+            memory: machine.memory(),
+            workers: self.views(machine),
+        }
     }
 
     fn views(&self, machine: &Supervisor) -> Vec<WorkerView> {
@@ -360,6 +367,11 @@ impl<M: FnMut(Milestone)> Shell<M> {
     pub(super) fn serving(&self, machine: &Supervisor) -> Vec<u32> {
         let serving = machine.workers().filter(|(_, _, state)| *state == "serving");
         serving.filter_map(|(worker, _, _)| self.workers.get(&worker)?.pid).collect()
+    }
+
+    pub(super) fn processes(&self) -> Processes {
+        let workers = self.workers.iter().filter_map(|(worker, employed)| Some((*worker, employed.pid?)));
+        Processes { zygotes: self.zygote_ids(), workers: workers.collect() }
     }
 
     /// Who has answered enough, or uses too much memory; also who is being replaced for it already.

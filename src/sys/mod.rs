@@ -38,6 +38,15 @@ pub fn resident_memory(pid: u32) -> Option<u64> {
     Some(pages.ok()? * rustix::param::page_size() as u64)
 }
 
+/// The same, where each page that others have too counts as a part only: the sizes of several processes add up. The kernel
+/// looks at every page for it. `None` when the process is gone, or not ours to look at.
+pub fn proportional_memory(pid: u32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let kilobytes =
+        text.lines().find_map(|line| line.strip_prefix("Pss:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    Some(kilobytes? << 10)
+}
+
 /// Processor time that a process has wanted since it began: what its threads used, and what they waited for while others
 /// had the processors. Where the kernel does not count that, what they used. `None` when the process is gone.
 pub fn cpu_time(pid: u32) -> Option<Duration> {

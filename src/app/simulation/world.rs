@@ -114,6 +114,7 @@ impl World {
         let policy = Policy {
             workers: 1 + random.below(4) as u32,
             surge: 1,
+            memory_budget: 0,
             boot_timeout: Duration::from_secs(1),
             graceful_timeout: Duration::from_secs(2),
             drain_timeout: Duration::from_millis(500),

@@ -1,5 +1,6 @@
 //! The words of the machine: what happens to it, what it wants done, what it tells.
 
+use super::memory::{Memory, MemoryUse};
 use crate::roster::WorkerNumber;
 use crate::supervisor::autoscale::Reason;
 use crate::supervisor::bounds::Bounds;
@@ -14,8 +15,10 @@ pub type GenerationNumber = u32;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
     pub workers: u32,
-    /// Workers that may exist beyond that while some are replaced.
+    /// Workers that may exist beyond that while some are replaced, without those that were told to go.
     pub surge: u32,
+    /// Bytes that all workers and zygotes together should not exceed. Zero: no limit.
+    pub memory_budget: u64,
     /// From fork to "ready".
     pub boot_timeout: Duration,
     /// For requests in progress when the server stops.
@@ -95,6 +98,8 @@ pub enum Event {
         worker: WorkerNumber,
         reason: Retirement,
     },
+    /// What the workers use now.
+    Memory(Memory),
     /// Load the application anew, and replace all workers when that works.
     Reload,
     /// From now on this holds; the number of workers stays, or as close to it as these bounds allow if they are given.
@@ -232,6 +237,25 @@ pub enum Saying {
     /// None could be started for the requests that wait, which are refused; one that comes after this time tries again.
     NobodyCame {
         pause: Duration,
+    },
+    /// There is no memory for its replacement beside it.
+    LeavesFirst {
+        worker: WorkerNumber,
+        memory: MemoryUse,
+    },
+    /// There is no memory for a worker that starts nevertheless, because only one serves, or none.
+    BeyondBudget {
+        memory: MemoryUse,
+    },
+    /// There is no memory for all workers that are wanted.
+    FewerThanWanted {
+        there: u32,
+        wanted: u32,
+        memory: MemoryUse,
+    },
+    /// The workers use more than they should.
+    BudgetExceeded {
+        memory: MemoryUse,
     },
     /// The first worker of a generation serves.
     Proven {

@@ -14,17 +14,20 @@
 mod capacity;
 mod events;
 mod failures;
+mod memory;
 mod pause;
 mod pursue;
 mod stop;
 mod wake;
 
 pub use events::{Action, Event, GenerationNumber, LINK_ENDED, Outcome, Policy, Retirement, Saying, describe};
+pub use memory::{Memory, MemoryUse};
 
 use super::autoscale::Reason;
 use super::bounds::Bounds;
 use crate::roster::WorkerNumber;
 use failures::{End, boot_failure};
+use memory::Ledger;
 use monoceros_wire::message::Interface;
 use pause::Backoff;
 pub(crate) use pause::Jitter;
@@ -140,6 +143,7 @@ pub struct Supervisor {
     /// A reload whose end was not told yet.
     reloading: Option<GenerationNumber>,
     jitter: Jitter,
+    ledger: Ledger,
     stop: Stop,
     is_finished: bool,
 }
@@ -157,6 +161,7 @@ impl Supervisor {
             is_waking: false,
             reloading: None,
             jitter: Jitter(policy.seed),
+            ledger: Ledger::default(),
             stop: Stop::No,
             is_finished: false,
         };
@@ -276,6 +281,10 @@ impl Supervisor {
             Event::Returned { worker } => self.returned(worker, &mut actions),
             Event::Stuck { worker } => self.stuck(worker, &mut actions),
             Event::Retire { worker, reason } => self.retire(worker, reason, &mut actions),
+            Event::Memory(memory) => {
+                let exceeded = self.note_memory(memory);
+                actions.extend(exceeded.map(|memory| Action::Say(Saying::BudgetExceeded { memory })));
+            }
             Event::Reload => self.reload(&mut actions),
             Event::Adopt { policy, workers } => self.adopt(policy, workers, &mut actions),
             Event::Scale { workers, reason } => self.scale(workers, reason, &mut actions),
@@ -356,6 +365,7 @@ impl Supervisor {
     }
 
     fn scale(&mut self, workers: u32, reason: Option<Reason>, actions: &mut Vec<Action>) {
+        let workers = if reason.is_some() { self.within_budget(workers, actions) } else { workers };
         let from = std::mem::replace(&mut self.policy.workers, workers);
         self.is_waking &= workers > 0;
         if from != workers {

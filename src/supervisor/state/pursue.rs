@@ -1,6 +1,6 @@
 //! From what is to what is wanted.
 
-use super::capacity::{self, Census};
+use super::capacity::{self, Census, Shortage, Start};
 use super::events::{Action, GenerationNumber, Outcome, Retirement, Saying};
 use super::failures::boot_failure;
 use super::{HASTE, Stop, Supervisor, Worker, WorkerState, Zygote};
@@ -35,8 +35,10 @@ impl Supervisor {
         self.hurry_slow_drains(now, actions);
         self.retire_old(now, actions);
         self.start_zygotes(now, actions);
+        // Whoever goes makes room.
+        while self.let_go(now, actions) {}
         self.send_scout(now, actions);
-        self.replace(now, actions);
+        self.start_missing(now, actions);
         self.end_failed_wake(now, actions);
         self.tell_reload(actions);
         self.end_empty_generations(actions);
@@ -57,20 +59,30 @@ impl Supervisor {
     pub(super) fn send_scout(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let Some(number) = self.incoming() else { return };
         let is_out = self.workers.values().any(|worker| worker.generation == number && worker.is_booting());
-        if !is_out {
-            self.fork(now, number, 1, actions);
+        if is_out || !self.can_fork(now, number) {
+            return;
         }
+        match self.census().replacement() {
+            Start::Now => {}
+            Start::Beyond => self.tell_shortage(Shortage::Beyond, actions),
+            Start::LeaveFirst => return self.leave_first(now, |_| true, actions),
+            Start::Later => return,
+        }
+        self.fork(now, number, 1, actions);
+    }
+
+    fn can_fork(&mut self, now: Instant, number: GenerationNumber) -> bool {
+        // What the last one has to say about its end comes first: it may be the same for all.
+        let is_unclear = |worker: &Worker| worker.generation == number && worker.state == WorkerState::Gone;
+        let is_clear = !self.workers.values().any(is_unclear);
+        self.generation(number).is_some_and(|generation| {
+            is_clear && matches!(generation.zygote, Zygote::Loaded { .. }) && generation.backoff.until(now).is_none()
+        })
     }
 
     pub(super) fn fork(&mut self, now: Instant, number: GenerationNumber, count: u32, actions: &mut Vec<Action>) {
         let deadline = now + self.policy.boot_timeout;
-        // What the last one has to say about its end comes first: it may be the same for all.
-        let is_unclear = |worker: &Worker| worker.generation == number && worker.state == WorkerState::Gone;
-        let is_clear = !self.workers.values().any(is_unclear);
-        let is_able = self.generation(number).is_some_and(|generation| {
-            is_clear && matches!(generation.zygote, Zygote::Loaded { .. }) && generation.backoff.until(now).is_none()
-        });
-        for _ in 0..if is_able { count } else { 0 } {
+        for _ in 0..count {
             let worker = self.next_worker;
             self.next_worker += 1;
             let entry = Worker {
@@ -88,12 +100,59 @@ impl Supervisor {
         }
     }
 
-    /// Starts what is missing, lets go what is too much.
-    pub(super) fn replace(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        // Whoever goes makes room.
-        while self.let_go(now, actions) {}
-        let moves = capacity::moves(self.census());
-        self.fork(now, self.target(), moves.fork, actions);
+    /// Starts what is missing.
+    pub(super) fn start_missing(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let target = self.target();
+        if !self.can_fork(now, target) {
+            return;
+        }
+        let census = self.census();
+        let moves = capacity::moves(census);
+        if census.fresh_booting + census.fresh_serving >= census.wanted {
+            self.ledger.is_short = false;
+        }
+        match moves.shortage {
+            None => {}
+            Some(Shortage::LeaveFirst) => self.leave_first(now, |worker| Self::is_stale(worker, target), actions),
+            Some(shortage) => self.tell_shortage(shortage, actions),
+        }
+        self.fork(now, target, moves.fork, actions);
+    }
+
+    /// Lets one of some workers go, for its replacement to have room: one that is to be replaced anyway, the largest.
+    fn leave_first(&mut self, now: Instant, which: impl Fn(&Worker) -> bool, actions: &mut Vec<Action>) {
+        let chosen = self.largest(|worker| worker.is_retiring && which(worker)).or_else(|| self.largest(which));
+        let (Some(worker), Some(memory)) = (chosen, self.memory()) else { return };
+        actions.push(Action::Say(Saying::LeavesFirst { worker, memory }));
+        self.drain_one(now, worker, actions);
+    }
+
+    fn tell_shortage(&mut self, shortage: Shortage, actions: &mut Vec<Action>) {
+        let Some(memory) = self.memory() else { return };
+        match shortage {
+            Shortage::LeaveFirst => {}
+            Shortage::Beyond => actions.push(Action::Say(Saying::BeyondBudget { memory })),
+            Shortage::Fewer => {
+                if !std::mem::replace(&mut self.ledger.is_short, true) {
+                    let there = self.serving() as u32;
+                    let wanted = self.policy.workers;
+                    actions.push(Action::Say(Saying::FewerThanWanted { there, wanted, memory }));
+                }
+            }
+        }
+    }
+
+    /// As many of these workers, which nobody has asked for, as there is memory for.
+    pub(super) fn within_budget(&mut self, workers: u32, actions: &mut Vec<Action>) -> u32 {
+        let present = self.workers.values().filter(|worker| worker.is_serving() || worker.is_booting()).count() as u32;
+        let from = self.policy.workers;
+        let granted = workers.min(present.saturating_add(self.memory_room().unwrap_or(0)).max(from).max(1));
+        let is_refused = granted < workers;
+        if let Some(memory) = self.memory().filter(|_| is_refused && !self.ledger.has_refused) {
+            actions.push(Action::Say(Saying::FewerThanWanted { there: granted, wanted: workers, memory }));
+        }
+        self.ledger.has_refused = is_refused;
+        granted
     }
 
     fn is_fresh(worker: &Worker, target: GenerationNumber) -> bool {
@@ -105,7 +164,8 @@ impl Supervisor {
     }
 
     fn census(&self) -> Census {
-        let target = self.target();
+        let (target, incoming) = (self.target(), self.incoming());
+        let is_leaving = |worker: &Worker| matches!(worker.state, WorkerState::Draining { .. } | WorkerState::Ending);
         let count = |test: &dyn Fn(&Worker) -> bool| self.workers.values().filter(|worker| test(worker)).count() as u32;
         Census {
             wanted: self.policy.workers,
@@ -113,6 +173,9 @@ impl Supervisor {
             fresh_booting: count(&|worker| Self::is_fresh(worker, target) && worker.is_booting()),
             fresh_serving: count(&|worker| Self::is_fresh(worker, target) && worker.is_serving()),
             stale_serving: count(&|worker| Self::is_stale(worker, target) && worker.is_serving()),
+            scouts: count(&|worker| Some(worker.generation) == incoming && worker.is_booting()),
+            leaving: count(&is_leaving),
+            memory: self.memory_room(),
         }
     }
 
@@ -141,11 +204,17 @@ impl Supervisor {
         which: impl Fn(&Worker) -> bool,
         actions: &mut Vec<Action>,
     ) {
+        let serving = self.workers.iter().filter(|(_, worker)| worker.is_serving() && which(worker));
+        for number in serving.map(|(number, _)| *number).take(count as usize).collect::<Vec<_>>() {
+            self.drain_one(now, number, actions);
+        }
+    }
+
+    fn drain_one(&mut self, now: Instant, number: WorkerNumber, actions: &mut Vec<Action>) {
         let deadline = now + self.policy.drain_timeout;
-        let serving = self.workers.iter_mut().filter(|(_, worker)| worker.is_serving() && which(worker));
-        for (number, worker) in serving.take(count as usize) {
+        if let Some(worker) = self.workers.get_mut(&number) {
             worker.state = WorkerState::Draining { deadline, is_late: false };
-            actions.push(Action::Drain(*number));
+            actions.push(Action::Drain(number));
         }
     }
 
@@ -160,10 +229,16 @@ impl Supervisor {
         let Some(generation) = self.reloading.filter(|generation| *generation == self.target()) else { return };
         let serving = self.workers.values().filter(|worker| worker.is_serving());
         let (fresh, old): (Vec<_>, Vec<_>) = serving.partition(|worker| worker.generation == generation);
-        if old.is_empty() && fresh.len() >= self.policy.workers as usize {
+        let is_complete = fresh.len() >= self.policy.workers as usize || self.is_short();
+        if old.is_empty() && is_complete {
             self.reloading = None;
             actions.push(Action::Say(Saying::ReloadDone { generation }));
         }
+    }
+
+    /// As many workers serve as there is memory for, which are fewer than wanted.
+    fn is_short(&self) -> bool {
+        capacity::moves(self.census()).shortage == Some(Shortage::Fewer)
     }
 
     pub(super) fn end_empty_generations(&mut self, actions: &mut Vec<Action>) {

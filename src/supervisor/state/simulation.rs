@@ -28,6 +28,8 @@ enum Happening {
     Calls,
     Idle,
     Retire,
+    /// Somebody looks at what the workers use.
+    Weigh,
     StopGracefully,
 }
 
@@ -35,6 +37,8 @@ struct Process {
     generation: GenerationNumber,
     has_served: bool,
     is_drained: bool,
+    /// What it uses, in bytes.
+    size: u64,
 }
 
 struct World {
@@ -62,13 +66,17 @@ struct World {
 }
 
 const MILLISECOND: Duration = Duration::from_millis(1);
+/// Of most workers, roughly.
+const SIZE: u64 = 1 << 20;
 
 impl World {
     fn new(seed: u64) -> Self {
         let mut random = Jitter(seed);
         let policy = Policy {
             workers: 1 + (random.next() % 6) as u32,
-            surge: 1 + (random.next() % 2) as u32,
+            surge: 1 + (random.next() % 3) as u32,
+            // Enough for none, or for about so many.
+            memory_budget: if random.next().is_multiple_of(2) { 0 } else { 1 + random.below(10) * SIZE },
             boot_timeout: Duration::from_secs(3),
             graceful_timeout: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(4),
@@ -120,29 +128,68 @@ impl World {
 
     /// One event for the machine, and what follows from it.
     fn tell(&mut self, event: Event) {
-        self.note(&format!("{event:?}"));
+        if !matches!(event, Event::Memory(_)) {
+            self.note(&format!("{event:?}"));
+        }
         let serving_before = self.machine.serving();
         let may_fall = !matches!(event, Event::Reload | Event::Tick | Event::Ready { .. } | Event::Retire { .. });
         let actions = self.machine.step(self.now, event);
         // Who hangs and was asked in vain serves nobody.
         let may_fall = may_fall || actions.iter().any(|act| matches!(act, Action::Say(Saying::Unreturned { .. })));
         let is_stopping = self.machine.stop != Stop::No;
+        let is_said = |test: &dyn Fn(&Saying) -> bool| {
+            actions.iter().filter(|action| matches!(action, Action::Say(saying) if test(saying))).count()
+        };
+        let gone_first = is_said(&|saying| matches!(saying, Saying::LeavesFirst { .. }));
+        let is_beyond = is_said(&|saying| matches!(saying, Saying::BeyondBudget { .. })) > 0;
+        let forks = actions.iter().filter(|action| matches!(action, Action::Fork { .. })).count();
+        self.check_memory(forks as u64, is_beyond);
         for action in actions {
             self.note(&format!("        {action:?}"));
             self.perform(action);
         }
-        // Nobody is let go for the sake of a replacement before the replacement serves.
-        let wanted = self.machine.wanted() as usize;
-        let least = serving_before.min(wanted);
-        assert!(
-            may_fall || is_stopping || self.machine.serving() >= least,
-            "{} serve, not {least}",
-            self.machine.serving()
-        );
+        // Nobody is let go for the sake of a replacement before the replacement serves, unless memory forbids it; then it
+        // is one, and not the last.
+        let least = serving_before.min(self.machine.wanted() as usize);
+        let serving = self.machine.serving();
+        let is_allowed = may_fall || is_stopping || serving >= least || (gone_first == 1 && serving + 1 >= least);
+        assert!(is_allowed, "{serving} serve, not {least}");
+        assert!(gone_first == 0 || (serving > 0 && self.machine.policy.memory_budget > 0), "the last one goes first");
         self.check();
         if self.is_waiting && !is_stopping {
             assert!(self.machine.wanted() > 0 || self.outcome.is_some(), "somebody waits and nobody is wanted");
         }
+    }
+
+    /// Workers start within the budget, or because nobody else serves.
+    fn check_memory(&self, forks: u64, is_beyond: bool) {
+        let Some(memory) = self.machine.memory().filter(|_| forks > 0) else { return };
+        // Those that were just started are in it already.
+        if memory.used > memory.budget && memory.one_more > 0 {
+            let alive = self.machine.workers.values().filter(|worker| worker.is_serving()).count();
+            assert!(
+                is_beyond && forks == 1 && alive <= 1,
+                "{forks} started beyond the budget beside {alive}: {memory:?}"
+            );
+        }
+    }
+
+    /// As many serve as are wanted. With a budget at least one, and the others come, or there is no memory for them.
+    fn check_capacity(&self, after: &str) {
+        let (serving, wanted) = (self.machine.serving(), self.machine.wanted() as usize);
+        let is_enough = match self.machine.memory() {
+            None => serving >= wanted,
+            Some(MemoryUse { budget, used, one_more }) => {
+                serving > 0 && (self.machine.workers.len() >= wanted || used + one_more > budget)
+            }
+        };
+        assert!(is_enough, "{serving} serve, not {wanted}, after {after}: {:?}", self.machine.memory());
+    }
+
+    fn weigh(&mut self) {
+        let sizes = self.workers.iter().map(|(worker, process)| (*worker, process.size));
+        let measured = Memory { zygotes: self.zygotes.len() as u64 * SIZE / 8, workers: sizes.collect() };
+        self.tell(Event::Memory(measured));
     }
 
     fn check(&self) {
@@ -156,8 +203,8 @@ impl World {
                 let is_over = |worker: &Worker| worker.return_by.is_some_and(|by| by <= self.now);
                 assert!(!serving.any(is_over), "one that did not return serves on");
                 let alive = self.machine.workers.values().filter(|worker| worker.is_serving() || worker.is_booting());
-                let budget = self.machine.policy.workers.max(6) + self.machine.policy.surge + 1;
-                assert!(alive.count() <= budget as usize, "more workers than the budget allows");
+                let most = self.machine.policy.workers + self.machine.policy.surge;
+                assert!(alive.count() <= most as usize, "more workers than the surge allows");
             }
         }
     }
@@ -173,7 +220,8 @@ impl World {
             }
             Action::Fork { worker, generation } => {
                 assert!(self.zygotes.contains(&generation), "fork without a zygote");
-                self.workers.insert(worker, Process { generation, has_served: false, is_drained: false });
+                let size = SIZE / 2 + self.random.below(SIZE);
+                self.workers.insert(worker, Process { generation, has_served: false, is_drained: false, size });
                 let is_broken = self.broken.contains(&generation) || self.chance(3);
                 let is_slow = self.chance(5);
                 let boots =
@@ -247,6 +295,7 @@ impl World {
                     process.has_served = true;
                     self.is_waiting = false;
                     self.tell(Event::Ready { worker, interface: Interface::Wsgi, slots: 1 });
+                    self.weigh();
                 }
             }
             Happening::WorkerFailsToBoot(worker) if self.workers.contains_key(&worker) => {
@@ -306,6 +355,13 @@ impl World {
                     self.tell(Event::Retire { worker: *worker, reason: Retirement::Asked });
                 }
             }
+            Happening::Weigh => {
+                for process in self.workers.values_mut() {
+                    process.size += self.random.below(SIZE / 50);
+                }
+                self.weigh();
+                self.plan(Duration::from_secs(2), Happening::Weigh);
+            }
             Happening::StopGracefully => self.tell(Event::StopGracefully),
             // It is gone already.
             _ => {}
@@ -345,9 +401,12 @@ fn simulate(world: &mut World) {
         world.tell(Event::OnDemand(true));
     }
     world.tell(Event::Start);
+    if world.machine.policy.memory_budget > 0 {
+        world.plan(Duration::ZERO, Happening::Weigh);
+    }
     world.run(world.now + Duration::from_secs(2));
     world.is_calm = false;
-    assert_eq!(world.machine.serving(), world.machine.wanted() as usize, "the first start");
+    world.check_capacity("the first start");
     for _ in 0..world.random.next() % 12 {
         world.plan_within(0, 30_000, Happening::Reload);
     }
@@ -382,8 +441,8 @@ fn simulate(world: &mut World) {
         assert!(!world.is_waiting && world.machine.serving() > 0, "nobody came");
     }
     // What never finishes is killed at its time; until then it may be there.
+    world.check_capacity("a calm minute");
     let serving: Vec<_> = world.machine.workers.values().filter(|worker| worker.is_serving()).collect();
-    assert!(serving.len() >= world.machine.wanted() as usize, "{} serve after a calm minute", serving.len());
     let fresh = serving.iter().filter(|worker| worker.generation == world.machine.target()).count();
     assert_eq!(fresh, serving.len(), "workers of an old generation serve");
     assert_eq!(world.reloads_begun.difference(&world.reloads_ended).count(), 0, "a reload without an end");

@@ -8,6 +8,7 @@ fn policy(workers: u32) -> Policy {
     Policy {
         workers,
         surge: 1,
+        memory_budget: 0,
         boot_timeout: Duration::from_secs(60),
         graceful_timeout: Duration::from_secs(30),
         drain_timeout: Duration::from_secs(20),
@@ -241,6 +242,107 @@ fn a_reload_moves_one_for_one() {
     let drained = |worker| Event::Exited { worker, status: ExitStatus::Code(0), requests: 0, out_of_memory: false };
     assert_eq!(supervisor.step(now, drained(1)), [Action::Forget(1)]);
     assert_eq!(supervisor.step(now, drained(2)), [Action::Forget(2), Action::EndZygote(1)]);
+}
+
+#[test]
+fn with_a_surge_several_boot_at_a_time() {
+    let now = Instant::now();
+    let mut supervisor = serving_with(Policy { surge: 2, ..policy(4) }, now);
+    supervisor.step(now, Event::Reload);
+    let fork = |worker| Action::Fork { worker, generation: 2 };
+    assert_eq!(supervisor.step(now, Event::ZygoteLoaded { generation: 2 }), [fork(5)], "one tries the code");
+    assert_eq!(acts(&supervisor.step(now, ready(5))), [Action::Drain(1), fork(6), fork(7)]);
+    assert_eq!(acts(&supervisor.step(now, ready(7))), [Action::Drain(2), fork(8)]);
+    assert_eq!(acts(&supervisor.step(now, ready(6))), [Action::Drain(3)]);
+    let actions = supervisor.step(now, ready(8));
+    assert!(actions.contains(&Action::Say(Saying::ReloadDone { generation: 2 })), "{actions:?}");
+}
+
+const MEGABYTE: u64 = 1 << 20;
+
+fn weighed(sizes: &[(WorkerNumber, u64)]) -> Event {
+    let workers = sizes.iter().map(|(worker, megabytes)| (*worker, megabytes * MEGABYTE)).collect();
+    Event::Memory(Memory { zygotes: MEGABYTE, workers })
+}
+
+fn says(actions: &[Action]) -> Vec<&Saying> {
+    let is_about_memory = |saying: &&Saying| {
+        use Saying::{BeyondBudget, BudgetExceeded, FewerThanWanted, LeavesFirst};
+        matches!(saying, LeavesFirst { .. } | BeyondBudget { .. } | FewerThanWanted { .. } | BudgetExceeded { .. })
+    };
+    let sayings =
+        actions.iter().filter_map(|action| if let Action::Say(saying) = action { Some(saying) } else { None });
+    sayings.filter(is_about_memory).collect()
+}
+
+/// A supervisor with a budget, whose first worker serves and has these megabytes.
+fn weighed_first(workers: u32, budget: u64, size: u64, now: Instant) -> (Supervisor, Vec<Action>) {
+    let mut supervisor = Supervisor::new(Policy { memory_budget: budget * MEGABYTE, ..policy(workers) });
+    supervisor.step(now, Event::Start);
+    let first = supervisor.step(now, Event::ZygoteLoaded { generation: 1 });
+    assert_eq!(first, [fork(1)], "the first one shows how much one needs");
+    assert_eq!(supervisor.step(now, weighed(&[(1, 1)])), [], "it is not complete yet");
+    assert_eq!(acts(&supervisor.step(now, ready(1))), []);
+    let actions = supervisor.step(now, weighed(&[(1, size)]));
+    (supervisor, actions)
+}
+
+#[test]
+fn a_tight_budget_replaces_worker_by_worker() {
+    let now = Instant::now();
+    let (mut supervisor, actions) = weighed_first(2, 100, 40, now);
+    assert_eq!(actions, [fork(2)]);
+    supervisor.step(now, ready(2));
+    assert_eq!(supervisor.step(now, weighed(&[(1, 35), (2, 40)])), []);
+    supervisor.step(now, Event::Reload);
+    let actions = supervisor.step(now, Event::ZygoteLoaded { generation: 2 });
+    assert!(matches!(says(&actions)[..], [Saying::LeavesFirst { worker: 2, .. }]), "the largest: {actions:?}");
+    assert_eq!(acts(&actions), [Action::Drain(2)]);
+    assert_eq!(supervisor.step(now, weighed(&[(1, 35), (2, 40)])), [], "it still has its memory");
+    let actions = supervisor.step(now, exited(2, ExitStatus::Code(0)));
+    assert_eq!(actions, [Action::Forget(2), Action::Fork { worker: 3, generation: 2 }]);
+    // The new one serves beside the old one, which has to leave for the next.
+    let actions = supervisor.step(now, ready(3));
+    assert!(matches!(says(&actions)[..], [Saying::LeavesFirst { worker: 1, .. }]), "{actions:?}");
+    let actions = supervisor.step(now, exited(1, ExitStatus::Code(0)));
+    assert!(actions.contains(&Action::Fork { worker: 4, generation: 2 }), "{actions:?}");
+    let actions = supervisor.step(now, ready(4));
+    assert!(actions.contains(&Action::Say(Saying::ReloadDone { generation: 2 })), "{actions:?}");
+}
+
+#[test]
+fn one_serves_whatever_the_budget() {
+    let now = Instant::now();
+    let (mut supervisor, actions) = weighed_first(3, 10, 40, now);
+    assert!(
+        matches!(
+            says(&actions)[..],
+            [Saying::BudgetExceeded { .. }, Saying::FewerThanWanted { there: 1, wanted: 3, .. }]
+        ),
+        "{actions:?}"
+    );
+    assert_eq!(supervisor.step(now, weighed(&[(1, 41)])), [], "it is said once");
+    supervisor.step(now, Event::Reload);
+    let actions = supervisor.step(now, Event::ZygoteLoaded { generation: 2 });
+    assert!(matches!(says(&actions)[..], [Saying::BeyondBudget { .. }]), "the last one does not go first: {actions:?}");
+    // Then it goes, and nobody comes.
+    assert_eq!(acts(&supervisor.step(now, ready(2))), [Action::Drain(1)]);
+    let actions = supervisor.step(now, exited(1, ExitStatus::Code(0)));
+    assert!(actions.contains(&Action::Say(Saying::ReloadDone { generation: 2 })), "{actions:?}");
+    assert_eq!(supervisor.workers.len(), 1);
+    supervisor.step(now, exited(2, ExitStatus::Signal(9)));
+    assert_eq!(supervisor.workers.values().filter(|worker| worker.is_booting()).count(), 1);
+}
+
+#[test]
+fn the_load_starts_no_more_than_fit() {
+    let now = Instant::now();
+    let (mut supervisor, _) = weighed_first(1, 100, 30, now);
+    let scale = || Event::Scale { workers: 6, reason: Some(Reason::Waited(Duration::from_secs(1))) };
+    let actions = supervisor.step(now, scale());
+    assert_eq!((acts(&actions), supervisor.wanted()), (vec![fork(2), fork(3)], 3));
+    assert!(matches!(says(&actions)[..], [Saying::FewerThanWanted { there: 3, wanted: 6, .. }]), "{actions:?}");
+    assert_eq!(supervisor.step(now, scale()), [], "it is said once");
 }
 
 #[test]
