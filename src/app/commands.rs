@@ -4,10 +4,12 @@ use super::reconfigure::Facts;
 use super::signals::Wish;
 use super::upgrade::Step;
 use crate::config::table::{BYPASS_RULE, WORKERS_MAX};
-use crate::control::protocol::{Certificate, Command, Memory, Mode, Number, Reply, Status, Worker};
+use crate::control::protocol::{self, Certificate, Command, Memory, Mode, Number, Reply, Status, Worker};
 use crate::control::server::Handler;
 use crate::front::accept::Placement;
 use crate::front::bypass::Bypass;
+use crate::front::cache::Cache;
+use crate::front::cache::key::Which;
 use crate::front::health::Health;
 use crate::front::maintenance::{MESSAGE, Notice};
 use crate::front::tls::Described;
@@ -32,6 +34,7 @@ pub(super) struct Commands {
     pub(super) begun: Instant,
     pub(super) facts: Arc<ArcSwap<Facts>>,
     pub(super) health: Arc<Health>,
+    pub(super) cache: Arc<Cache>,
     /// `drain --for`.
     pub(super) stop_later: Mutex<Option<JoinHandle<()>>>,
 }
@@ -49,6 +52,7 @@ impl Handler for Commands {
             Command::Maintenance { mode, retry_after, message, bypass } => {
                 self.maintain(mode, retry_after, message, &bypass)
             }
+            Command::Cache { url, prefix, tag, all } => self.cache(url, prefix, tag, all),
             Command::Stop { quickly } => self.stop(quickly),
         };
         // Whoever asked may have gone.
@@ -115,6 +119,7 @@ impl Commands {
             }),
             maintenance: self.health.maintenance().notice().is_some(),
             queue: load.queued,
+            cache: self.cache_load(),
             workers: workers.collect(),
         })))
     }
@@ -242,6 +247,38 @@ impl Commands {
                 None => "maintenance is off".to_owned(),
             })),
         }
+    }
+
+    fn cache_load(&self) -> Option<protocol::Cache> {
+        let load = self.cache.is_on().then(|| self.cache.load())?;
+        Some(protocol::Cache {
+            size: load.bound,
+            used: load.memory,
+            answers: load.answers,
+            hits: load.hits,
+            misses: load.misses,
+            stored: load.stored,
+            evicted: load.evicted,
+        })
+    }
+
+    fn cache(&self, url: Option<String>, prefix: Option<String>, tag: Option<String>, all: bool) -> Last {
+        let load = self.cache_load().ok_or_else(|| failed("there is no cache: start the server with --cache SIZE"))?;
+        let wanted = [url.map(Which::Url), prefix.map(Which::Prefix), tag.map(Which::Tag), all.then_some(Which::All)];
+        let mut wanted = wanted.into_iter().flatten();
+        let which = match (wanted.next(), wanted.next()) {
+            (None, _) => return Ok(Reply::Cache(load)),
+            (Some(which), None) => which.normal().ok_or_else(|| {
+                failed("that is no address: expected a URL such as https://example.org/news, or a path such as /news")
+            })?,
+            _ => return Err(failed("expected one of URL, --prefix, --tag and --all")),
+        };
+        let removed = match self.cache.purge(&which) {
+            1 => "1 answer".to_owned(),
+            count => format!("{count} answers"),
+        };
+        tracing::info!("cache: {removed} removed, {which}");
+        Ok(done(format!("{removed} removed")))
     }
 
     fn stop(&self, quickly: bool) -> Last {

@@ -26,6 +26,7 @@ pub use upgrade::Program;
 
 use crate::config::{Resolved, Settings};
 use crate::front::accept::{self, FrontThread};
+use crate::front::cache::Cache;
 use crate::front::drain::Drain;
 use crate::front::error_pages::ErrorPages;
 use crate::front::files::Files;
@@ -83,8 +84,9 @@ pub fn run(resolved: Resolved, mut origin: Origin) -> Result<(), StartError> {
     ground::announce(&ground, (&clients, &operators), &settings);
     let health = Arc::new(Health::new(Arc::clone(&pool)));
     let access = ground.access.clone();
-    let site =
-        pipeline(&settings, (ground.files, ground.error_pages), Arc::clone(&pool), ground.access, Arc::clone(&health));
+    let cache = Arc::new(Cache::new(settings.front.cache.clone()));
+    let ours = (Arc::clone(&pool), Arc::clone(&health));
+    let site = pipeline(&settings, (ground.files, ground.error_pages), ours.0, ground.access, ours.1, &cache);
     let site = Arc::new(Site::new(site));
     let (stage, stages) = watch::channel(Stage::Waiting);
     let threads: Vec<RunningThread> = threads
@@ -103,12 +105,13 @@ pub fn run(resolved: Resolved, mut origin: Origin) -> Result<(), StartError> {
         pool: Arc::clone(&pool),
         threads,
         health: Arc::clone(&health),
+        cache: Arc::clone(&cache),
     };
     let placements = (placement, admin_placement);
     let certificates = ground.tls.as_deref().map(Watch::begin);
     let (python, tls) = (ground.python, ground.tls);
     let mut running =
-        Running { settings, combined, python, access, tls, certificates, site, pool, health, placements, facts };
+        Running { settings, combined, python, access, tls, certificates, site, pool, health, cache, placements, facts };
     let ends = (supervisor_end, upstream_end);
     let outcome = runtime.block_on(front.serve((clients, operators), admin, &mut running, ends, origin));
     end_runtime(runtime);
@@ -123,10 +126,12 @@ fn pipeline(
     pool: Arc<Pool>,
     access: AccessLog,
     health: Arc<Health>,
+    cache: &Arc<Cache>,
 ) -> Pipeline {
     Pipeline {
         files,
         pool,
+        cache: cache.is_on().then(|| Arc::clone(cache)),
         limits: settings.front.limits.clone(),
         websocket: Arc::default(),
         access,

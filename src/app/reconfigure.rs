@@ -11,6 +11,7 @@ use crate::config::combine::Combined;
 use crate::config::error::ConfigError;
 use crate::config::{Resolved, Settings};
 use crate::front::accept::Placement;
+use crate::front::cache::Cache;
 use crate::front::health::Health;
 use crate::front::listener::{Listeners, Plan};
 use crate::front::site::Site;
@@ -57,6 +58,7 @@ pub(super) struct Running {
     pub(super) site: Arc<Site>,
     pub(super) pool: Arc<Pool>,
     pub(super) health: Arc<Health>,
+    pub(super) cache: Arc<Cache>,
     /// Of clients and of operators.
     pub(super) placements: (Arc<Placement>, Arc<Placement>),
     pub(super) facts: Arc<ArcSwap<Facts>>,
@@ -157,7 +159,9 @@ impl Running {
         self.pool.set_settings(settings.upstream.clone());
         self.access = ground.access.clone();
         let (pool, health) = (Arc::clone(&self.pool), Arc::clone(&self.health));
-        self.site.replace(super::pipeline(&settings, (ground.files, ground.error_pages), pool, ground.access, health));
+        self.cache.set_settings(&settings.front.cache);
+        let files = (ground.files, ground.error_pages);
+        self.site.replace(super::pipeline(&settings, files, pool, ground.access, health, &self.cache));
         match self.open(plans) {
             Ok(plans) => {
                 clients.adopt(plans.0);

@@ -10,6 +10,7 @@ use super::signals::Wishes;
 use super::{Origin, RunningThread, Stage, control};
 use crate::front::accept::{FrontThread, Placement};
 use crate::front::admin::Admin;
+use crate::front::cache::Cache;
 use crate::front::drain::Drain;
 use crate::front::health::Health;
 use crate::front::inherited::Inherited;
@@ -31,6 +32,7 @@ pub(super) struct Front {
     pub(super) pool: Arc<Pool>,
     pub(super) threads: Vec<RunningThread>,
     pub(super) health: Arc<Health>,
+    pub(super) cache: Arc<Cache>,
 }
 
 impl Front {
@@ -56,6 +58,7 @@ impl Front {
             begun: Instant::now(),
             facts: Arc::clone(&facts),
             health: Arc::clone(&self.health),
+            cache: Arc::clone(&self.cache),
             stop_later: Mutex::default(),
         };
         let (replaced, told) = watch::channel(false);
@@ -70,6 +73,7 @@ impl Front {
         }
         let stage = self.stage.clone();
         let status = || format!("serving {}", facts.load().app);
+        let cache = Arc::clone(&self.cache);
         let on_milestone = |milestone| match milestone {
             Milestone::Ready(interface) => {
                 stage.send_replace(Stage::Accepting);
@@ -81,7 +85,10 @@ impl Front {
                 manager.ready(&status());
             }
             Milestone::ReloadBegun => manager.reloading(),
-            Milestone::ReloadEnded => manager.ready(&status()),
+            Milestone::ReloadEnded => {
+                cache.note_reload();
+                manager.ready(&status());
+            }
         };
         let (mut workers, python) = (running.settings.supervisor.clone(), running.python.0.clone());
         if predecessor.is_there() {

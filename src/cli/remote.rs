@@ -6,7 +6,7 @@ use super::stacks;
 use crate::config::duration;
 use crate::control::client::{self, ControlError, Target};
 use crate::control::place;
-use crate::control::protocol::{Certificate, Command as Order, Mode, Number, Reply, Status};
+use crate::control::protocol::{Cache, Certificate, Command as Order, Mode, Number, Reply, Status};
 use crate::supervisor::Bounds;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use std::ffi::OsString;
@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 /// The commands and what they do.
-pub(super) const COMMANDS: [(&str, &str); 9] = [
+pub(super) const COMMANDS: [(&str, &str); 10] = [
     ("status", "Show the workers of a running server and what they do"),
     ("stacks", "Show where the workers are: the Python stack of every thread and task"),
     ("reload", "Read the configuration again, load the application anew; mistakes change nothing"),
@@ -26,6 +26,7 @@ pub(super) const COMMANDS: [(&str, &str); 9] = [
     ("upgrade", "Replace the program by its new version, without refusing a connection"),
     ("drain", "Be not ready for balancers, but serve everything; `drain off` takes it back"),
     ("maintenance", "Let nobody in but those on the bypass list: everybody else gets 503 and a page"),
+    ("cache", "Show what is in the cache of answers, or remove answers from it"),
     ("stop", "Stop gracefully"),
 ];
 
@@ -83,6 +84,7 @@ fn send(name: &str, given: &ArgMatches) -> Result<ExitCode, ControlError> {
             message: given.get_one::<String>("message").cloned(),
             bypass: given.get_many::<String>("bypass").into_iter().flatten().cloned().collect(),
         },
+        "cache" => purge(given),
         _ => Order::Stop { quickly: given.get_flag("quickly") },
     };
     let socket = client::find(&target, &place::directories())?;
@@ -105,6 +107,7 @@ fn show(reply: &Reply) {
     match reply {
         Reply::Progress { text } | Reply::Done { text } => print(&format!("{text}\n")),
         Reply::Status(status) => print(&table(status)),
+        Reply::Cache(cache) => print(&format!("{}\n", cache_line(cache))),
         Reply::Stacks { workers } => print(&stacks::text(workers)),
         Reply::Failed { text, detail, hint } => {
             let mut report = Report::standard_error();
@@ -138,6 +141,9 @@ fn table(status: &Status) -> String {
     let _ = writeln!(text, "{} open connections, {} requests wait for a worker\n", status.connections, status.queue);
     if status.maintenance {
         let _ = writeln!(text, "in maintenance: only those on the bypass list are let in\n");
+    }
+    if let Some(cache) = &status.cache {
+        let _ = writeln!(text, "{}\n", cache_line(cache));
     }
     let _ = writeln!(text, "worker      pid  generation  state     busy         answered  memory  age");
     for worker in &status.workers {
@@ -184,6 +190,13 @@ fn rest(status: &Status) -> Option<String> {
     })
 }
 
+fn cache_line(cache: &Cache) -> String {
+    let percent = (cache.hits * 100).checked_div(cache.hits + cache.misses).unwrap_or(0);
+    let (used, size) = (cache.used.div_ceil(1 << 10), cache.size >> 10);
+    let Cache { answers, hits, evicted, .. } = cache;
+    format!("cache: {answers} answers, {used} of {size} KB, {hits} hits ({percent} %), {evicted} evicted")
+}
+
 /// `42s`, `3m 20s`, `5h 2m`, `12d 3h`.
 fn age(seconds: f64) -> String {
     let seconds = seconds as u64;
@@ -221,6 +234,7 @@ fn command() -> Command {
                     .help("Stop gracefully after this time"),
             ),
             "maintenance" => subcommand.args(maintenance()),
+            "cache" => subcommand.args(cache()),
             "stop" => subcommand.arg(
                 Arg::new("quickly").long("quickly").action(ArgAction::SetTrue).help("Cut off what is still going on"),
             ),
@@ -236,6 +250,22 @@ fn mode_named(name: &str) -> Mode {
         "off" => Mode::Off,
         _ => Mode::Status,
     }
+}
+
+fn purge(given: &ArgMatches) -> Order {
+    let text = |id: &str| given.get_one::<String>(id).cloned();
+    Order::Cache { url: text("url"), prefix: text("prefix"), tag: text("tag"), all: given.get_flag("all") }
+}
+
+fn cache() -> [Arg; 5] {
+    let text = |id: &'static str, name: &'static str| Arg::new(id).value_name(name).group("which");
+    [
+        Arg::new("action").value_name("status|purge").required(true).value_parser(["status", "purge"]),
+        text("url", "URL").help("Remove the answers of this URL, or of this path on every host"),
+        text("prefix", "URL").long("prefix").help("Remove what begins so: a URL, or a path on every host"),
+        text("tag", "TAG").long("tag").help("Remove what the application has marked so (Cache-Tag, Surrogate-Key)"),
+        Arg::new("all").long("all").group("which").action(ArgAction::SetTrue).help("Remove everything"),
+    ]
 }
 
 fn maintenance() -> [Arg; 4] {

@@ -162,8 +162,19 @@ fn front(reader: &mut Reader<'_>, certificates: Option<&Certificates>) -> (front
         tls: certificates.map(|certificates| certificates.settings.clone()),
         limits: limits(reader),
         files: files::read(reader),
+        cache: cache(reader),
     };
     (settings, unused.then_some(Warning::UnusedCertificates).into_iter().collect())
+}
+
+fn cache(reader: &mut Reader<'_>) -> front::cache::Settings {
+    front::cache::Settings {
+        memory: reader.size(Key::Cache),
+        largest: reader.size(Key::CacheMaxObject),
+        wait: reader.duration(Key::CacheWait),
+        stale_if_error: reader.duration(Key::CacheStaleIfError),
+        purge_on_reload: reader.switch(Key::CachePurgeOnReload),
+    }
 }
 
 fn maintenance_bypass(reader: &mut Reader<'_>) -> Vec<Bypass> {

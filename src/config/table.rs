@@ -16,6 +16,7 @@ pub const GROUPS: &[Group] = &[
     Group { heading: "Workers", options: WORKERS },
     Group { heading: "Listening and TLS", options: LISTENING },
     Group { heading: "Static files", options: STATIC_FILES },
+    Group { heading: "Response cache", options: CACHE },
     Group { heading: "Error pages and maintenance", options: ERROR_PAGES },
     Group { heading: "Limits and time-outs", options: LIMITS },
     Group { heading: "Logging", options: LOGGING },
@@ -425,6 +426,26 @@ const STATIC_FILES: &[Definition] = &[
         .example("/protected=/srv/private")
         .meaning("Files that only the application can have sent, by X-Accel-Redirect or X-Sendfile; repeatable")
         .peer("nginx: internal"),
+];
+
+const CACHE: &[Definition] = &[
+    option(Key::Cache, "cache.size", "cache", "SIZE", size(0, TERABYTE))
+        .default("0")
+        .meaning("Memory for answers of the application that may be used again; 0 is no cache")
+        .peer("nginx: proxy_cache"),
+    option(Key::CacheMaxObject, "cache.max_object", "cache-max-object", "SIZE", size(1 << 10, 1 << 30))
+        .default("1MB")
+        .meaning("Longest answer that is stored"),
+    option(Key::CacheWait, "cache.wait", "cache-wait", "TIME", time(Duration::ZERO))
+        .default("5s")
+        .meaning("How long a request waits for the same answer to another one, then it asks by itself")
+        .peer("nginx: proxy_cache_lock_timeout"),
+    option(Key::CacheStaleIfError, "cache.stale_if_error", "cache-stale-if-error", "TIME", time(Duration::ZERO))
+        .default("60s")
+        .meaning("Instead of an error an answer is used again that is stale for less than this; 0 is never")
+        .peer("nginx: proxy_cache_use_stale"),
+    switch(Key::CachePurgeOnReload, "cache.purge_on_reload", "cache-purge-on-reload", "no-cache-purge-on-reload")
+        .meaning("Empty the cache when the application was loaded anew"),
 ];
 
 const ERROR_PAGES: &[Definition] = &[

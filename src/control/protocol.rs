@@ -47,6 +47,17 @@ pub enum Command {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         bypass: Vec<String>,
     },
+    /// Remove answers from the cache: one of these. Without any, tell what is in it.
+    Cache {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        url: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        prefix: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tag: Option<String>,
+        #[serde(default)]
+        all: bool,
+    },
     Stop {
         /// Break off what is going on.
         #[serde(default)]
@@ -81,6 +92,8 @@ pub enum Reply {
     Progress { text: String },
     /// The answer to [`Command::Status`].
     Status(Box<Status>),
+    /// The answer to [`Command::Cache`] that removes nothing.
+    Cache(Cache),
     /// The answer to [`Command::Stacks`].
     Stacks { workers: Vec<WorkerStacks> },
     /// Done.
@@ -134,7 +147,25 @@ pub struct Status {
     pub maintenance: bool,
     /// Requests that wait for a worker.
     pub queue: usize,
+    /// What is in the cache, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<Cache>,
     pub workers: Vec<Worker>,
+}
+
+/// The cache of answers. Sizes are in bytes; what is counted is counted since the start.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Cache {
+    pub size: usize,
+    pub used: usize,
+    pub answers: usize,
+    /// Requests that were answered from it.
+    pub hits: u64,
+    /// Requests for which the application was asked.
+    pub misses: u64,
+    pub stored: u64,
+    /// URLs that had to make room.
+    pub evicted: u64,
 }
 
 /// A certificate that clients are shown.

@@ -4,6 +4,7 @@ pub mod accept;
 pub mod admin;
 pub mod body;
 pub mod bypass;
+pub mod cache;
 mod connection;
 mod descriptors;
 pub mod drain;
@@ -55,6 +56,7 @@ pub struct Settings {
     pub tls: Option<tls::Settings>,
     pub limits: limits::Settings,
     pub files: files::Settings,
+    pub cache: cache::Settings,
     /// Where operators ask (`--admin-bind`); plain HTTP.
     pub admin_binds: Vec<Bind>,
     /// The path under which clients may ask for `live` and `ready`, without a slash at its end.

@@ -2,6 +2,7 @@
 
 use super::body::Body;
 use super::bypass::Bypass;
+use super::cache::{self, Cache};
 use super::drain::Shutdown;
 use super::error_pages::ErrorPages;
 use super::files::{ALLOWED_METHODS, Files, Outcome};
@@ -33,6 +34,8 @@ use tokio::sync::oneshot;
 pub struct Pipeline {
     pub files: Files,
     pub pool: Arc<Pool>,
+    /// Answers of the application that may be used again, where they are kept.
+    pub cache: Option<Arc<Cache>>,
     pub limits: limits::Settings,
     pub websocket: Arc<websocket::Settings>,
     pub access: AccessLog,
@@ -47,7 +50,7 @@ pub struct Pipeline {
 
 /// Who served a request of an application, for the access log.
 #[derive(Debug, Default)]
-struct Served {
+pub(super) struct Served {
     worker: Option<u32>,
     /// The time before the application was entered.
     waited: Option<Duration>,
@@ -88,8 +91,8 @@ impl Answer for Pipeline {
 
 impl Pipeline {
     async fn route(
-        &self,
-        connection: &ConnectionInfo,
+        self: &Arc<Self>,
+        connection: &Arc<ConnectionInfo>,
         parts: &mut Parts,
         body: Incoming,
         served: &mut Served,
@@ -104,6 +107,21 @@ impl Pipeline {
         if let Some(answer) = file_answer(self.files.answer(&parts.method, target, &parts.headers)) {
             return answer;
         }
+        match &self.cache {
+            // In a box, so that a request costs no more where there is none.
+            Some(cache) => Box::pin(cache::serve(self, cache, connection, parts, body, served)).await,
+            None => self.ask_application(connection, parts, body, served).await,
+        }
+    }
+
+    /// The application answers.
+    pub(super) async fn ask_application(
+        &self,
+        connection: &ConnectionInfo,
+        parts: &Parts,
+        body: Incoming,
+        served: &mut Served,
+    ) -> Result<Response<Body>, Failure> {
         // WSGI reads a body that is there: only an event loop can wait for pieces.
         let is_streamed = self.is_streamed(parts.uri.path()) && self.pool.is_asgi();
         if is_streamed && !http_body::Body::is_end_stream(&body) {
