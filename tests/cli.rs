@@ -90,6 +90,7 @@ fn help_is_grouped_and_fits_the_terminal() {
         "Workers:",
         "Listening and TLS:",
         "Static files:",
+        "Response cache:",
         "Error pages and maintenance:",
         "Limits and time-outs:",
         "Logging:",

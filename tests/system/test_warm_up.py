@@ -118,6 +118,9 @@ def test_a_reload_that_fails_to_warm_up_changes_nothing(code: str, tmp_path: Pat
     control = tmp_path / "control.sock"
     with site.serve("--warm-up", "/", "--control-socket", control, workers=2) as server:
         before = server.wait_for_workers(2)
+        # One that is forked and has not imported the code yet would import the next version.
+        for worker in (1, 2):
+            server.wait_for_log(f"worker {worker} ready")
         site.write(2, extra='status = lambda path: "500 Broken"\n')
         reload = run_to_end("reload", "--control", control, python=None)
         assert reload.code != 0

@@ -32,7 +32,7 @@ import time
 import traceback
 from dataclasses import dataclass, field
 
-VERSION = 3
+VERSION = 4
 FRAME_PAYLOAD_MAX = 1 << 20
 DATA_CHUNK_MAX = 64 << 10
 BODY_INLINE_MAX = 256 << 10
