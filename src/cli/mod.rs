@@ -95,10 +95,7 @@ pub fn read_again(
 }
 
 fn load(invocation: Invocation, activated: &[String]) -> Result<Resolved, Vec<ConfigError>> {
-    // Names and values that are not UTF-8 cannot be ours; `vars` would panic on them.
-    let environment: Environment = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
+    let environment = environment();
     let directory = std::env::current_dir().map_err(|error| unreadable(Path::new("."), &error))?;
     let file = match configuration_file(&invocation, &environment, &directory) {
         None => None,
@@ -114,6 +111,13 @@ fn load(invocation: Invocation, activated: &[String]) -> Result<Resolved, Vec<Co
         &sources,
         &Surroundings { directory: &directory, cores, data_directory: data.as_deref(), disk: &LocalDisk },
     )
+}
+
+/// Names and values that are not UTF-8 cannot be ours; `vars` would panic on them.
+fn environment() -> Environment {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Vec<ConfigError> {

@@ -42,9 +42,7 @@ pub(super) fn run(arguments: &[OsString]) -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(EXIT_CONFIGURATION));
         }
     };
-    let environment: config::layer::Environment = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
+    let environment = super::environment();
     let fail = |text: &str| {
         Report::standard_error().failure(&std::io::Error::other(text.to_owned()), None);
         ExitCode::from(EXIT_FAILURE)

@@ -204,13 +204,7 @@ fn end_of_member(list: &[u8]) -> usize {
 #[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
-
-    fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
-        lines
-            .iter()
-            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()))
-            .collect()
-    }
+    use crate::front::cache::sample::headers;
 
     fn of(lines: &[&str]) -> Directives {
         let lines: Vec<_> = lines.iter().map(|line| ("cache-control", *line)).collect();

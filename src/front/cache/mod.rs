@@ -138,3 +138,16 @@ impl Cache {
         }
     }
 }
+
+/// What the tests of this directory are made of.
+#[cfg(test)]
+mod sample {
+    use http::{HeaderMap, HeaderName, HeaderValue};
+
+    pub(super) fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
+        let field = |&(name, value): &(&'static str, &str)| {
+            (HeaderName::from_static(name), HeaderValue::from_str(value).expect("a value of a header field"))
+        };
+        lines.iter().map(field).collect()
+    }
+}

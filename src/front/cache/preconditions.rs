@@ -45,19 +45,12 @@ fn date(headers: &HeaderMap, name: HeaderName) -> Option<SystemTime> {
 #[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
-    use http::HeaderValue;
+    use crate::front::cache::sample::headers;
 
     type Lines<'a> = &'a [(&'static str, &'a str)];
 
     const EARLY: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
     const LATE: &str = "Sun, 06 Nov 1994 08:49:38 GMT";
-
-    fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
-        lines
-            .iter()
-            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()))
-            .collect()
-    }
 
     #[test]
     fn who_has_it_already() {

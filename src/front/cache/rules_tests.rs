@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use super::*;
-use http::HeaderValue;
+use crate::front::cache::sample::headers;
 use std::time::Duration;
 
 type Lines<'a> = &'a [(&'static str, &'a str)];
@@ -12,10 +12,6 @@ const NOW: u64 = 784_111_777;
 
 fn arrival() -> Arrival {
     Arrival { at: UNIX_EPOCH + Duration::from_millis(NOW * 1000 + 500), delay: 0 }
-}
-
-fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
-    lines.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())).collect()
 }
 
 fn date(offset: i64) -> String {

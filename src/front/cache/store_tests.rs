@@ -3,13 +3,10 @@
 
 use super::*;
 use crate::front::cache::rules::{self, Arrival};
+use crate::front::cache::sample::headers;
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::StatusCode;
 use std::time::SystemTime;
-
-fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
-    lines.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())).collect()
-}
 
 fn stored(body: &str, tags: &str) -> Stored {
     let headers = headers(&[("cache-control", "max-age=60"), ("cache-tag", tags)]);

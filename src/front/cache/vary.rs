@@ -90,14 +90,7 @@ fn normalise(value: &[u8], values: &mut Vec<u8>) {
 #[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
-    use http::HeaderValue;
-
-    fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
-        lines
-            .iter()
-            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()))
-            .collect()
-    }
+    use crate::front::cache::sample::headers;
 
     #[test]
     fn the_fields_that_select() {

@@ -4,8 +4,6 @@ use super::authority::Authority;
 use super::{CertificateFiles, certificate};
 use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair};
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::net::IpAddr;
@@ -93,13 +91,11 @@ pub fn development_certificate(
 
 fn is_good(files: &CertificateFiles, names: &BTreeSet<String>, authority: Option<&Authority>) -> bool {
     let now = certificate::seconds(SystemTime::now());
-    let loaded = certificate::load(files, &Arc::new(aws_lc_rs::default_provider()));
-    loaded.is_ok_and(|certificate| certificate.validity.warning(&files.certificate, "", now).is_none())
-        && CertificateDer::from_pem_file(&files.certificate).is_ok_and(|der| {
-            X509Certificate::from_der(&der).is_ok_and(|(_, certificate)| {
-                names_of(&certificate) == *names
-                    && authority.is_none_or(|authority| authority.is_issuer_of(&certificate))
-            })
+    let Ok(loaded) = certificate::load(files, &Arc::new(aws_lc_rs::default_provider())) else { return false };
+    let certificate = loaded.key.cert.first().and_then(|der| X509Certificate::from_der(der).ok());
+    loaded.validity.warning(&files.certificate, "", now).is_none()
+        && certificate.is_some_and(|(_, certificate)| {
+            names_of(&certificate) == *names && authority.is_none_or(|authority| authority.is_issuer_of(&certificate))
         })
 }
 
